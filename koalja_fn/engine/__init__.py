@@ -1,0 +1,1 @@
+"""Arriving, forming, executing, sweeping: what happens to values, each step one transaction."""

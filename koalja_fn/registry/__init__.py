@@ -1,0 +1,1 @@
+"""The durable metadata of circuits: schema, statements and transactions."""

@@ -1,0 +1,1 @@
+"""Payloads: content-addressed bytes behind one small protocol."""

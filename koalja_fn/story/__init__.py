@@ -1,0 +1,1 @@
+"""Answers to 'where did this come from': passports, visitor logs, concept maps."""

@@ -1,0 +1,1 @@
+"""The wiring language: reading, checking and writing it. Pure text in, model out; no I/O."""
