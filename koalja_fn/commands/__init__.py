@@ -1,1 +1,81 @@
-"""The command `koalja-fn`: one file for each verb or small family of verbs."""
+"""The command `koalja-fn`: one file for each verb or small family of verbs.
+
+Verbs are imported when they are called, so that `--help` stays fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+VERBS: dict[str, tuple[str, str]] = {
+    # verb: (module, what it does in one line)
+    "init": ("init", "Make a folder with a circuit that runs."),
+    "run": ("run", "Run a circuit on this machine."),
+    "send": ("send", "Send a value to a wire."),
+    "check": ("check", "Find what is wrong with a circuit, all at once."),
+    "fmt": ("fmt", "Write a circuit in its regular form, or in the other view."),
+    "simulate": ("simulate", "Show which snapshots a task would form."),
+    "list": ("inspect", "List circuits, tasks, wires and values."),
+    "describe": ("inspect", "Tell all about one task, wire, value or snapshot."),
+    "trace": ("trace", "Tell where a value came from, or what it influenced."),
+    "visits": ("visits", "Tell who came through a task, when, and what was done."),
+    "log": ("log", "Tell what happened in a circuit, in order of time."),
+    "map": ("map", "Draw the circuit with what usually happens in it."),
+    "failures": ("failures", "List dead letters and refused events."),
+    "retry": ("failures", "Run dead letters again."),
+    "skip": ("failures", "Give up dead letters, on record."),
+    "doctor": ("doctor", "Look for what this machine lacks."),
+    "completion": ("completion", "Print the shell completion."),
+}
+
+
+class _Verbs(click.Group):
+    """A group whose verbs are imported only when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"koalja_fn.commands.{VERBS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name if cmd_name != "list" else "list_")
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            from koalja_fn.commands.shared import nearest
+
+            guess = nearest(args[0], VERBS)
+            hint = f" Did you mean '{guess}'?" if guess else ""
+            raise click.UsageError(f"No such command '{args[0]}'.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(verb, line) for verb, (_, line) in VERBS.items()])
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="koalja-fn", prog_name="koalja-fn")
+@click.option("--debug", is_flag=True, help="Show tracebacks of our own errors.")
+@click.pass_context
+def main(ctx: click.Context, debug: bool) -> None:
+    """Run plain programs whenever their input data arrive, wired to one another.
+
+    \b
+    Examples:
+      koalja-fn init demo && koalja-fn run --once demo
+      koalja-fn check demo
+      koalja-fn run demo
+
+    \b
+    Exit status: 0 fine; 1 unexpected; 2 wrong call; 3 findings in the wiring; 4 a program failed for good;
+    5 an event was refused; 6 somebody else holds the folder; 7 no such thing; 8 disk or registry trouble;
+    130 interrupted.
+    """
+    ctx.obj = {"debug": debug}
