@@ -1,0 +1,134 @@
+"""Statements about values and the wires they stand on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from koalja_fn.model import AnnotatedValue
+from koalja_fn.registry.registry import Transaction
+
+COLUMNS = (
+    "v.id, v.position, v.arrived, v.created, v.source, v.digest, v.size, v.type, v.name, "
+    "v.version, v.region, v.lineage, v.idx, v.hops, v.ghost, v.event_source, v.event_id, v.sequence, "
+    "v.attributes, w.name, c.name, s.id"
+)
+FROM = (
+    "FROM value v JOIN wire w ON w.id = v.wire JOIN circuit c ON c.id = w.circuit "
+    "LEFT JOIN snapshot s ON s.rid = v.snapshot"
+)
+
+
+def from_row(row: tuple[Any, ...]) -> AnnotatedValue:
+    """Make a value of a row of `COLUMNS`."""
+    return AnnotatedValue(
+        id=row[0],
+        position=row[1],
+        arrived=row[2],
+        created=row[3],
+        source=row[4],
+        digest=row[5],
+        size=row[6],
+        type=row[7],
+        name=row[8],
+        version=row[9],
+        region=row[10],
+        key=row[11],
+        index=row[12],
+        hops=row[13],
+        ghost=bool(row[14]),
+        event_source=row[15],
+        event_id=row[16],
+        sequence=row[17],
+        attributes=json.loads(row[18]),
+        wire=row[19],
+        circuit=row[20],
+        snapshot=row[21] or "",
+    )
+
+
+def known(tx: Transaction, id: str) -> tuple[str, int] | None:  # noqa: A002 - it is the id
+    """Digest and position of a value that is there already."""
+    row = tx.one("SELECT digest, position FROM value WHERE id = ?", id)
+    return (row[0], row[1]) if row else None
+
+
+def lock_head(tx: Transaction, wire: int) -> int:
+    """How many values the wire has; nobody else places one until the transaction ends."""
+    row = tx.one("SELECT head FROM wire WHERE id = ?", wire)
+    assert row is not None
+    return int(row[0])
+
+
+def move_head(tx: Transaction, wire: int, head: int) -> None:
+    """Record that the wire now has `head` values."""
+    tx.run("UPDATE wire SET head = ? WHERE id = ?", head, wire)
+
+
+def place(tx: Transaction, wire: int, values: Iterable[AnnotatedValue], snapshot: int | None = None) -> None:
+    """Put values on the wire, at the positions that they carry; `snapshot` made them."""
+    tx.many(
+        "INSERT INTO value (id, wire, position, arrived, created, source, digest, size, type, name, snapshot,"
+        " version, region, lineage, idx, hops, ghost, event_source, event_id, sequence, attributes)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                v.id,
+                wire,
+                v.position,
+                v.arrived,
+                v.created,
+                v.source,
+                v.digest,
+                v.size,
+                v.type,
+                v.name,
+                snapshot,
+                v.version,
+                v.region,
+                v.key,
+                v.index,
+                v.hops,
+                int(v.ghost),
+                v.event_source,
+                v.event_id,
+                v.sequence,
+                json.dumps(dict(v.attributes), ensure_ascii=False, sort_keys=True) if v.attributes else "{}",
+            )
+            for v in values
+        ],
+    )
+
+
+def ids_at(tx: Transaction, wire: int, *positions: int) -> list[str]:
+    """Ids of the values at these positions."""
+    found = []
+    for position in positions:
+        row = tx.one("SELECT id FROM value WHERE wire = ? AND position = ?", wire, position)
+        assert row is not None
+        found.append(row[0])
+    return found
+
+
+def between(tx: Transaction, wire: int, first: int, last: int) -> list[AnnotatedValue]:
+    """The values at positions first to last of a wire, in order."""
+    rows = tx.all(
+        f"SELECT {COLUMNS} {FROM} WHERE v.wire = ? AND v.position BETWEEN ? AND ? ORDER BY v.position",
+        wire,
+        first,
+        last,
+    )
+    return [from_row(row) for row in rows]
+
+
+def by_id(tx: Transaction, id: str) -> AnnotatedValue | None:  # noqa: A002 - it is the id
+    """The value of that id."""
+    row = tx.one(f"SELECT {COLUMNS} {FROM} WHERE v.id = ?", id)
+    return from_row(row) if row else None
+
+
+def made_by(tx: Transaction, snapshot: int) -> list[AnnotatedValue]:
+    """What an execution put on wires, by wire and position."""
+    rows = tx.all(f"SELECT {COLUMNS} {FROM} WHERE v.snapshot = ? ORDER BY w.name, v.position", snapshot)
+    return [from_row(row) for row in rows]
