@@ -51,7 +51,7 @@ def by_rid(tx: Transaction, rid: int) -> Stored | None:
     return Stored(*row) if row else None
 
 
-def by_id(tx: Transaction, id: str) -> Stored | None:  # noqa: A002 - it is the id
+def by_id(tx: Transaction, id: str) -> Stored | None:
     """The snapshot of that id."""
     row = tx.one(f"SELECT {_COLUMNS} FROM snapshot WHERE id = ?", id)
     return Stored(*row) if row else None

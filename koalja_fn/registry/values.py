@@ -48,7 +48,7 @@ def from_row(row: tuple[Any, ...]) -> AnnotatedValue:
     )
 
 
-def known(tx: Transaction, id: str) -> tuple[str, int] | None:  # noqa: A002 - it is the id
+def known(tx: Transaction, id: str) -> tuple[str, int] | None:
     """Digest and position of a value that is there already."""
     row = tx.one("SELECT digest, position FROM value WHERE id = ?", id)
     return (row[0], row[1]) if row else None
@@ -122,7 +122,7 @@ def between(tx: Transaction, wire: int, first: int, last: int) -> list[Annotated
     return [from_row(row) for row in rows]
 
 
-def by_id(tx: Transaction, id: str) -> AnnotatedValue | None:  # noqa: A002 - it is the id
+def by_id(tx: Transaction, id: str) -> AnnotatedValue | None:
     """The value of that id."""
     row = tx.one(f"SELECT {COLUMNS} {FROM} WHERE v.id = ?", id)
     return from_row(row) if row else None
