@@ -36,13 +36,15 @@ CREATE TABLE task (
     UNIQUE (circuit, name)
 ) STRICT;
 
--- position: the next value to read; settled: values that are in a finished snapshot or passed over on record.
+-- position: the next value to read. Counted for an input, in the row of its first wire: used: the first index that was
+-- in no window yet (under align: how many were); settled: values in a finished snapshot, or passed over on record.
 CREATE TABLE link (
     task INTEGER NOT NULL REFERENCES task,
     wire INTEGER NOT NULL REFERENCES wire,
     input TEXT NOT NULL,
     start INTEGER NOT NULL,
     position INTEGER NOT NULL,
+    used INTEGER NOT NULL DEFAULT 0,
     settled INTEGER NOT NULL DEFAULT 0,
     retired INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (task, wire)

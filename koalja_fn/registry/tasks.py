@@ -1,0 +1,143 @@
+"""Statements about circuits, tasks, their links and their logs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from koalja_fn.registry.registry import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """A task as the registry knows it; `state` is the core's after record `state_at` of the log."""
+
+    id: int
+    name: str
+    generation: int
+    epoch: int
+    spec: str
+    state: str
+    state_at: int
+    log_head: int
+    formed: int
+    due: int | None
+    retired: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRow:
+    """A reader of a wire: `position` is the next value to read, `head` how many there are."""
+
+    wire: int
+    name: str
+    input: str
+    start: int
+    position: int
+    head: int
+    used: int
+    settled: int
+    retired: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    """One record of a task's log; `wire` is the wire's name where there is one."""
+
+    seq: int
+    kind: str
+    at: int
+    wire: str | None = None
+    first: int | None = None
+    last: int | None = None
+    body: str | None = None
+
+
+_TASK = "id, name, generation, epoch, spec, state, state_at, log_head, formed, due, retired"
+
+
+def circuit_id(tx: Transaction, name: str) -> int | None:
+    """Row of the circuit of that name."""
+    row = tx.one("SELECT id FROM circuit WHERE name = ?", name)
+    return row[0] if row else None
+
+
+def keep_circuit(tx: Transaction, name: str, wiring: str, now: int) -> int:
+    """Row of the circuit, made if need be; `wiring` is its text."""
+    tx.run(
+        "INSERT INTO circuit (name, created, wiring) VALUES (?, ?, ?)"
+        " ON CONFLICT (name) DO UPDATE SET wiring = excluded.wiring",
+        name,
+        now,
+        wiring,
+    )
+    found = circuit_id(tx, name)
+    assert found is not None
+    return found
+
+
+def keep_wire(tx: Transaction, circuit: int, name: str) -> int:
+    """Row of the wire, made if need be."""
+    tx.run("INSERT INTO wire (circuit, name) VALUES (?, ?) ON CONFLICT DO NOTHING", circuit, name)
+    row = tx.one("SELECT id FROM wire WHERE circuit = ? AND name = ?", circuit, name)
+    assert row is not None
+    return int(row[0])
+
+
+def by_name(tx: Transaction, circuit: int, name: str) -> TaskRow | None:
+    """The task of that name, retired or not."""
+    row = tx.one(f"SELECT {_TASK} FROM task WHERE circuit = ? AND name = ?", circuit, name)
+    return TaskRow(*row) if row else None
+
+
+def lock(tx: Transaction, task: int) -> TaskRow:
+    """The task's row; nobody else forms its snapshots until the transaction ends."""
+    row = tx.one(f"SELECT {_TASK} FROM task WHERE id = ?", task)
+    assert row is not None
+    return TaskRow(*row)
+
+
+def of_circuit(tx: Transaction, circuit: int) -> list[TaskRow]:
+    """All tasks of a circuit, retired ones too, by name."""
+    return [
+        TaskRow(*row) for row in tx.all(f"SELECT {_TASK} FROM task WHERE circuit = ? ORDER BY name", circuit)
+    ]
+
+
+def links(tx: Transaction, task: int, *, retired: bool = False) -> list[LinkRow]:
+    """The task's links; with `retired` those too that are kept for its return."""
+    rows = tx.all(
+        "SELECT l.wire, w.name, l.input, l.start, l.position, w.head, l.used, l.settled, l.retired"
+        " FROM link l JOIN wire w ON w.id = l.wire WHERE l.task = ? AND l.retired <= ? ORDER BY w.name",
+        task,
+        int(retired),
+    )
+    return [LinkRow(*row) for row in rows]
+
+
+def append(tx: Transaction, task: int, records: Iterable[LogRecord], wires: dict[str, int]) -> None:
+    """Add records to the task's log; `wires` maps names to rows."""
+    tx.many(
+        "INSERT INTO log (task, seq, kind, at, wire, first, last, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (task, r.seq, r.kind, r.at, wires[r.wire] if r.wire else None, r.first, r.last, r.body)
+            for r in records
+        ],
+    )
+
+
+def log_after(tx: Transaction, task: int, seq: int) -> list[LogRecord]:
+    """Records of the log after record `seq`, in order."""
+    rows = tx.all(
+        "SELECT l.seq, l.kind, l.at, w.name, l.first, l.last, l.body FROM log l"
+        " LEFT JOIN wire w ON w.id = l.wire WHERE l.task = ? AND l.seq > ? ORDER BY l.seq",
+        task,
+        seq,
+    )
+    return [LogRecord(*row) for row in rows]
+
+
+def soonest(tx: Transaction, circuit: int) -> int | None:
+    """The earliest time at which time alone may do something to a task of the circuit."""
+    row = tx.one("SELECT min(due) FROM task WHERE circuit = ? AND retired = 0", circuit)
+    return row[0] if row else None
