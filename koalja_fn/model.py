@@ -106,7 +106,8 @@ class Task:
     """User code with named inputs and outputs, and what its wiring says about it.
 
     Durations are in seconds. `run` is the run line as written, None where the code is found by
-    its name. Attributes that nothing sets have the documented defaults.
+    its name. Attributes that nothing sets have the documented defaults. Under `merge` the buffer of
+    the group, `(a, b)[10/2]`, stands on each input that is not passive: they are one window.
     """
 
     name: str
