@@ -1,1 +1,6 @@
 """Payloads: content-addressed bytes behind one small protocol."""
+
+from koalja_fn.store.files import FileStore, open_store
+from koalja_fn.store.protocol import Moved, Store, Stored
+
+__all__ = ["FileStore", "Moved", "Store", "Stored", "open_store"]
