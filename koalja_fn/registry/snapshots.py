@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from koalja_fn.model import AnnotatedValue
 from koalja_fn.registry import values
 from koalja_fn.registry.registry import Transaction
+from koalja_fn.registry.tasks import TaskRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,27 @@ _COLUMNS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class InputRow:
+    """An input's window in a snapshot: indexes first to last; `wire` where they are its positions."""
+
+    input: str
+    wire: int | None
+    first: int
+    last: int
+    fresh: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Neighbouring indexes of an input that counts admissions, and the positions behind them."""
+
+    first: int
+    count: int
+    wire: int
+    position: int
+
+
 def by_rid(tx: Transaction, rid: int) -> Stored | None:
     """The snapshot of that row."""
     row = tx.one(f"SELECT {_COLUMNS} FROM snapshot WHERE rid = ?", rid)
@@ -55,6 +78,44 @@ def by_id(tx: Transaction, id: str) -> Stored | None:
     """The snapshot of that id."""
     row = tx.one(f"SELECT {_COLUMNS} FROM snapshot WHERE id = ?", id)
     return Stored(*row) if row else None
+
+
+def insert(
+    tx: Transaction,
+    id: str,
+    task: TaskRow,
+    number: int,
+    now: int,
+    cause: Mapping[str, object],
+    inputs: Iterable[InputRow],
+) -> None:
+    """Add a snapshot, ready to be claimed."""
+    row = tx.one(
+        "INSERT INTO snapshot (id, task, number, generation, epoch, state, formed, cause, due)"
+        " VALUES (?, ?, ?, ?, ?, 'ready', ?, ?, ?) RETURNING rid",
+        id,
+        task.id,
+        number,
+        task.generation,
+        task.epoch,
+        now,
+        json.dumps(cause),
+        now,
+    )
+    assert row is not None
+    tx.many(
+        "INSERT INTO snapshot_input (snapshot, ord, task, input, wire, first, last, fresh)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [(row[0], n, task.id, i.input, i.wire, i.first, i.last, i.fresh) for n, i in enumerate(inputs)],
+    )
+
+
+def feed(tx: Transaction, task: int, name: str, runs: Iterable[Run]) -> None:
+    """Record which values an input has admitted."""
+    tx.many(
+        "INSERT INTO feed (task, input, first, count, wire, position) VALUES (?, ?, ?, ?, ?, ?)",
+        [(task, name, run.first, run.count, run.wire, run.position) for run in runs],
+    )
 
 
 def ready(tx: Transaction, task: int, now: int, most: int) -> list[Stored]:
@@ -142,3 +203,108 @@ def feed_runs(tx: Transaction, task: int, name: str, first: int, last: int) -> I
         end = min(last, index + count - 1)
         if begin <= end:
             yield wire, position + begin - index, position + end - index
+
+
+def claim(tx: Transaction, rid: int, owner: str, now: int, lease: int) -> None:
+    """Hand a ready snapshot to `owner` until `lease`; its attempts and its fence grow."""
+    tx.run(
+        "UPDATE snapshot SET state = 'running', attempts = attempts + 1, fence = fence + 1, owner = ?,"
+        " claimed = ?, lease = ? WHERE rid = ?",
+        owner,
+        now,
+        lease,
+        rid,
+    )
+
+
+def renew(tx: Transaction, rid: int, fence: int, lease: int) -> bool:
+    """Extend a claim; False where it is somebody else's by now."""
+    return (
+        tx.run(
+            "UPDATE snapshot SET lease = ? WHERE rid = ? AND fence = ? AND state = 'running'",
+            lease,
+            rid,
+            fence,
+        )
+        > 0
+    )
+
+
+def finish(tx: Transaction, rid: int, fence: int, state: str, now: int) -> bool:
+    """End a claim as `done` or `dead`; False where it is somebody else's by now."""
+    return (
+        tx.run(
+            "UPDATE snapshot SET state = ?, finished = ?, owner = NULL, lease = NULL"
+            " WHERE rid = ? AND fence = ? AND state = 'running'",
+            state,
+            now,
+            rid,
+            fence,
+        )
+        > 0
+    )
+
+
+def put_back(tx: Transaction, rid: int, fence: int, due: int, *, counted: bool) -> bool:
+    """Make a claimed snapshot ready again from `due` on; its attempt counts or not."""
+    return (
+        tx.run(
+            "UPDATE snapshot SET state = 'ready', due = ?, owner = NULL, lease = NULL, attempts = attempts - ?"
+            " WHERE rid = ? AND fence = ? AND state = 'running'",
+            due,
+            0 if counted else 1,
+            rid,
+            fence,
+        )
+        > 0
+    )
+
+
+def inputs_of(tx: Transaction, rid: int) -> list[InputRow]:
+    """The windows of a snapshot, inputs in the order of the wiring."""
+    rows = tx.all(
+        "SELECT input, wire, first, last, fresh FROM snapshot_input WHERE snapshot = ? ORDER BY ord", rid
+    )
+    return [InputRow(*row) for row in rows]
+
+
+def orphans(tx: Transaction, task: int, owner: str) -> list[Stored]:
+    """Claims of a task that somebody else than `owner` has."""
+    rows = tx.all(
+        f"SELECT {_COLUMNS} FROM snapshot WHERE task = ? AND state = 'running' AND owner <> ?", task, owner
+    )
+    return [Stored(*row) for row in rows]
+
+
+def next_feed_index(tx: Transaction, task: int, name: str) -> int:
+    """The first index of an input that counts admissions which was not given yet."""
+    row = tx.one(
+        "SELECT first + count FROM feed WHERE task = ? AND input = ? ORDER BY first DESC LIMIT 1", task, name
+    )
+    return int(row[0]) if row else 0
+
+
+def first_fed_position(tx: Transaction, task: int, name: str, first: int, wire: int) -> int | None:
+    """The lowest position of a wire among the values that an input counts as `first` or more."""
+    row = tx.one(
+        "SELECT min(position + CASE WHEN first < ? THEN ? - first ELSE 0 END) FROM feed"
+        " WHERE task = ? AND input = ? AND first + count > ? AND wire = ?",
+        first,
+        first,
+        task,
+        name,
+        first,
+        wire,
+    )
+    return row[0] if row else None
+
+
+def unfinished_fresh(tx: Transaction, task: int, name: str) -> int:
+    """How many values of an input are new in snapshots that are ready or running."""
+    row = tx.one(
+        "SELECT coalesce(sum(i.fresh), 0) FROM snapshot s JOIN snapshot_input i ON i.snapshot = s.rid"
+        " WHERE s.task = ? AND s.state IN ('ready', 'running') AND i.input = ?",
+        task,
+        name,
+    )
+    return int(row[0]) if row else 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from koalja_fn.registry.registry import Transaction
@@ -115,7 +115,7 @@ def links(tx: Transaction, task: int, *, retired: bool = False) -> list[LinkRow]
     return [LinkRow(*row) for row in rows]
 
 
-def append(tx: Transaction, task: int, records: Iterable[LogRecord], wires: dict[str, int]) -> None:
+def append(tx: Transaction, task: int, records: Iterable[LogRecord], wires: Mapping[str, int]) -> None:
     """Add records to the task's log; `wires` maps names to rows."""
     tx.many(
         "INSERT INTO log (task, seq, kind, at, wire, first, last, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -141,3 +141,153 @@ def soonest(tx: Transaction, circuit: int) -> int | None:
     """The earliest time at which time alone may do something to a task of the circuit."""
     row = tx.one("SELECT min(due) FROM task WHERE circuit = ? AND retired = 0", circuit)
     return row[0] if row else None
+
+
+def wire_row(tx: Transaction, task: int, name: str) -> int:
+    """Row of a wire of the task's circuit."""
+    row = tx.one(
+        "SELECT w.id FROM wire w JOIN task t ON t.circuit = w.circuit WHERE t.id = ? AND w.name = ?",
+        task,
+        name,
+    )
+    assert row is not None
+    return int(row[0])
+
+
+def advance(tx: Transaction, task: int, head: int, formed: int, due: int | None, state: str | None) -> None:
+    """Record how far the log and the snapshots have come; `state` where it is to be kept."""
+    if state is None:
+        tx.run("UPDATE task SET log_head = ?, formed = ?, due = ? WHERE id = ?", head, formed, due, task)
+    else:
+        tx.run(
+            "UPDATE task SET log_head = ?, formed = ?, due = ?, state = ?, state_at = ? WHERE id = ?",
+            head,
+            formed,
+            due,
+            state,
+            head,
+            task,
+        )
+
+
+def move_link(tx: Transaction, task: int, wire: int, position: int, used: int, settled: int) -> None:
+    """Move a link's position and its input's counts."""
+    tx.run(
+        "UPDATE link SET position = ?, used = ?, settled = ? WHERE task = ? AND wire = ?",
+        position,
+        used,
+        settled,
+        task,
+        wire,
+    )
+
+
+def settle(tx: Transaction, task: int, wire: int, count: int) -> None:
+    """Count values of an input that are in a finished snapshot now (or, below 0, no longer)."""
+    tx.run("UPDATE link SET settled = settled + ? WHERE task = ? AND wire = ?", count, task, wire)
+
+
+def pass_over(
+    tx: Transaction,
+    task: int,
+    at: int,
+    name: str,
+    wire: int | None,
+    first: int,
+    last: int,
+    reason: str,
+    text: str = "",
+) -> None:
+    """Record that no snapshot will have these values of an input."""
+    tx.run(
+        "INSERT INTO passed (task, at, input, wire, first, last, reason, text)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        task,
+        at,
+        name,
+        wire,
+        first,
+        last,
+        reason,
+        text,
+    )
+
+
+def generation(tx: Transaction, task: int) -> int:
+    """The wiring generation that is in force."""
+    row = tx.one("SELECT generation FROM task WHERE id = ?", task)
+    assert row is not None
+    return int(row[0])
+
+
+def insert(tx: Transaction, circuit: int, name: str, spec: str, state: str, due: int | None) -> int:
+    """Add a task in its first generation, with one record in its log still to be written."""
+    row = tx.one(
+        "INSERT INTO task (circuit, name, generation, spec, state, state_at, log_head, due)"
+        " VALUES (?, ?, 1, ?, ?, 1, 1, ?) RETURNING id",
+        circuit,
+        name,
+        spec,
+        state,
+        due,
+    )
+    assert row is not None
+    return int(row[0])
+
+
+def rewire(
+    tx: Transaction, task: int, generation: int, spec: str, state: str, head: int, due: int | None
+) -> None:
+    """Put a new specification in force, from record `head` of the log on."""
+    tx.run(
+        "UPDATE task SET generation = ?, spec = ?, state = ?, state_at = ?, log_head = ?, due = ? WHERE id = ?",
+        generation,
+        spec,
+        state,
+        head,
+        head,
+        due,
+        task,
+    )
+
+
+def retire(tx: Transaction, task: int, *, retired: bool) -> None:
+    """Take a task out of the circuit, or put it back; all that it has is kept."""
+    tx.run("UPDATE task SET retired = ? WHERE id = ?", int(retired), task)
+
+
+def schedule(tx: Transaction, task: int, due: int | None) -> None:
+    """Say when time alone may do something to the task."""
+    tx.run("UPDATE task SET due = ? WHERE id = ?", due, task)
+
+
+def keep_link(tx: Transaction, task: int, wire: int, name: str, start: int, used: int) -> None:
+    """Make a link that begins at position `start`."""
+    tx.run(
+        "INSERT INTO link (task, wire, input, start, position, used) VALUES (?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (task, wire) DO UPDATE SET input = excluded.input, position = excluded.position,"
+        " used = excluded.used, retired = 0",
+        task,
+        wire,
+        name,
+        start,
+        start,
+        used,
+    )
+
+
+def retire_link(tx: Transaction, task: int, wire: int, position: int) -> None:
+    """Keep a link for the day the task reads the wire again, from `position` on."""
+    tx.run("UPDATE link SET retired = 1, position = ? WHERE task = ? AND wire = ?", position, task, wire)
+
+
+def recount(tx: Transaction, task: int, wire: int, settled: int) -> None:
+    """Set how many values of the input are settled."""
+    tx.run("UPDATE link SET settled = ? WHERE task = ? AND wire = ?", settled, task, wire)
+
+
+def head(tx: Transaction, wire: int) -> int:
+    """How many values the wire has."""
+    row = tx.one("SELECT head FROM wire WHERE id = ?", wire)
+    assert row is not None
+    return int(row[0])

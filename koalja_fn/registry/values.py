@@ -101,14 +101,11 @@ def place(tx: Transaction, wire: int, values: Iterable[AnnotatedValue], snapshot
     )
 
 
-def ids_at(tx: Transaction, wire: int, *positions: int) -> list[str]:
-    """Ids of the values at these positions."""
-    found = []
-    for position in positions:
-        row = tx.one("SELECT id FROM value WHERE wire = ? AND position = ?", wire, position)
-        assert row is not None
-        found.append(row[0])
-    return found
+def id_at(tx: Transaction, wire: int, position: int) -> str:
+    """Id of the value at a position."""
+    row = tx.one("SELECT id FROM value WHERE wire = ? AND position = ?", wire, position)
+    assert row is not None
+    return str(row[0])
 
 
 def between(tx: Transaction, wire: int, first: int, last: int) -> list[AnnotatedValue]:

@@ -1,0 +1,299 @@
+"""Arriving: values from outside get their place on a wire, each once, durable before it is acknowledged."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from koalja_fn import ids
+from koalja_fn.engine import backlog
+from koalja_fn.engine.plans import CircuitPlan
+from koalja_fn.errors import Conflict, Full, NotFound
+from koalja_fn.model import AnnotatedValue, Circuit
+from koalja_fn.registry import Registry, records, values
+from koalja_fn.registry.registry import Transaction
+from koalja_fn.store import Store, Stored
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A value that somebody offers to a wire.
+
+    `payload` is the bytes, or a spooled file which the intake takes. `event_source` and `event_id` are
+    the event's identity; where both are empty it gets a fresh, time-ordered one. `created` is the
+    source's clock, µs since 1970.
+    """
+
+    wire: str
+    payload: bytes | Path
+    event_source: str = ""
+    event_id: str = ""
+    type: str = "application/octet-stream"
+    created: int | None = None
+    name: str = ""
+    sequence: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of an offer: its value's id and place; `duplicate` where it was there already."""
+
+    id: str
+    wire: str
+    position: int
+    digest: str
+    size: int
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """An offer whose payload is stored and whose id is known."""
+
+    offer: Offer
+    stored: Stored
+    id: str
+
+
+class Intake:
+    """The way in: what it accepts is durable, all of a call or none of it.
+
+    `ring` is called with the names of wires that have new values, after the commit.
+    """
+
+    def __init__(
+        self, registry: Registry, store: Store, plan: CircuitPlan, ring: Callable[[set[str]], None]
+    ) -> None:
+        self._registry = registry
+        self._store = store
+        self._plan = plan
+        self._ring = ring
+
+    @property
+    def circuit(self) -> Circuit:
+        """The circuit whose wires these are."""
+        return self._plan.circuit
+
+    def accept(self, offers: Sequence[Offer]) -> list[Receipt]:
+        """Put values on wires; return once they are durable.
+
+        Raises:
+            NotFound: The circuit has no such wire.
+            Conflict: An event has the identity of an earlier one, but another payload.
+            Full: A reader has as many values waiting as its backlog allows; send the same again later.
+            StoreError: No room for the payload.
+        """
+        for offer in offers:
+            if offer.wire not in self._plan.wires:
+                raise NotFound(
+                    f"circuit {self.circuit.name} has no wire {offer.wire!r}",
+                    cure=f"one of: {', '.join(sorted(self._plan.wires))}",
+                )
+        candidates = [
+            self._candidate(offer, stored) for offer, stored in zip(offers, self._put(offers), strict=True)
+        ]
+        try:
+            receipts = self._registry.transact(
+                lambda tx: arrive(tx, self._registry.clock, self._plan, candidates)
+            )
+        except ConflictingEvent as conflict:
+            write = conflict.write
+            self._registry.transact(lambda tx: write(tx, self._registry.clock(), self._plan.id))
+            raise conflict.error() from None
+        fresh = {receipt.wire for receipt in receipts if not receipt.duplicate}
+        if fresh:
+            self._ring(fresh)
+        return receipts
+
+    def observe(self, wire: str, path: Path, *, name: str | None = None) -> Receipt | None:
+        """Take a file of an in-tray that is new, or has changed since it was last seen.
+
+        The number of the observed change makes the event's id, so that a file that comes back with
+        an older content is a new value, and one that was only touched is none. `name` is what the
+        file is known by: its path from the circuit's folder.
+
+        Raises:
+            FileNotFoundError: The file is gone.
+        """
+        status = path.stat()
+        known_as = name or str(path)
+        stamp = (status.st_size, status.st_mtime_ns, status.st_ino)
+        seen = self._registry.read(lambda tx: records.seen(tx, self._plan.wires[wire], known_as))
+        if seen and seen.stamp == stamp:
+            return None
+        stored = self._store.put_file(path)
+        if seen and seen.digest == stored.digest:
+            now_seen = records.Seen(*stamp, stored.digest, seen.changes)
+            self._registry.transact(lambda tx: records.see(tx, self._plan.wires[wire], known_as, now_seen))
+            return None
+        changes = (seen.changes if seen else 0) + 1
+        offer = Offer(
+            wire,
+            path,
+            event_source=f"/files/{known_as}",
+            event_id=str(changes),
+            type=self._type_of(wire, path),
+            created=status.st_mtime_ns // 1000,
+            name=path.name,
+        )
+        candidate = self._candidate(offer, stored)
+
+        def step(tx: Transaction) -> list[Receipt]:
+            records.see(tx, self._plan.wires[wire], known_as, records.Seen(*stamp, stored.digest, changes))
+            return arrive(tx, self._registry.clock, self._plan, [candidate])
+
+        receipt = self._registry.transact(step)[0]
+        self._ring({wire})
+        return receipt
+
+    def _type_of(self, wire: str, path: Path) -> str:
+        from koalja_fn.program.naming import media_type
+
+        return self.circuit.wires[wire].type or media_type(path.name)
+
+    def _put(self, offers: Sequence[Offer]) -> list[Stored]:
+        """Store the payloads; small ones share one wait for the disk."""
+        small = [offer.payload for offer in offers if isinstance(offer.payload, bytes)]
+        stored = iter(self._store.put_many(small))
+        return [
+            next(stored)
+            if isinstance(offer.payload, bytes)
+            else self._store.put_file(offer.payload, take=True)
+            for offer in offers
+        ]
+
+    def _candidate(self, offer: Offer, stored: Stored) -> _Candidate:
+        circuit = self.circuit.name
+        identity = self.circuit.wires[offer.wire].identity
+        if identity == "content":
+            return _Candidate(offer, stored, ids.derive("content", circuit, offer.wire, stored.digest))
+        if identity == "none" or not (offer.event_source or offer.event_id):
+            drawn = fresh_event_id()
+            return _Candidate(
+                offer, stored, ids.ingested_value(circuit, offer.wire, offer.event_source, drawn)
+            )
+        value = ids.ingested_value(circuit, offer.wire, offer.event_source, offer.event_id)
+        return _Candidate(offer, stored, value)
+
+
+def fresh_event_id() -> str:
+    """A new id that sorts by time: 12 hexadecimal digits of milliseconds, 20 of chance."""
+    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
+
+
+@dataclass
+class ConflictingEvent(Exception):
+    """An event with the identity of an earlier one but another payload."""
+
+    candidate: _Candidate
+    kept: str
+
+    def write(self, tx: Transaction, now: int, circuit: int) -> None:
+        """Keep it on record, for `failures`."""
+        offer = self.candidate.offer
+        records.refuse(
+            tx,
+            records.Refusal(
+                offer.wire,
+                now,
+                self.candidate.id,
+                offer.event_source,
+                offer.event_id,
+                self.candidate.stored.digest,
+                self.kept,
+                "same event id, other content",
+            ),
+            circuit,
+        )
+
+    def error(self) -> Conflict:
+        """As the sender sees it."""
+        offer = self.candidate.offer
+        return Conflict(
+            f"event {offer.event_id!r} of {offer.event_source!r} came to wire {offer.wire} before,"
+            " with another content",
+            why=f"kept {self.kept}, refused {self.candidate.stored.digest}",
+            cure="give each event an id of its own; for senders that count anew say `identity = content`"
+            f" or `identity = none` under `wire {offer.wire}`",
+        )
+
+
+def arrive(
+    tx: Transaction, clock: Callable[[], int], plan: CircuitPlan, candidates: Sequence[_Candidate]
+) -> list[Receipt]:
+    """Place values on their wires; those that are there already keep their place.
+
+    Raises:
+        ConflictingEvent: An id is known with another digest; nothing is placed.
+        Full: A reader's backlog is full; nothing is placed.
+    """
+    full = backlog.full_reader(tx, plan, {c.offer.wire for c in candidates})
+    if full is not None:
+        raise Full(
+            f"task {full.name} has {full.task.backlog} values waiting, as many as its backlog allows",
+            cure="send the same again later",
+        )
+    receipts: dict[int, Receipt] = {}
+    wires = sorted({c.offer.wire for c in candidates})
+    for wire in wires:
+        receipts |= _arrive_on(
+            tx, clock, plan, wire, {n: c for n, c in enumerate(candidates) if c.offer.wire == wire}
+        )
+    return [receipts[n] for n in range(len(candidates))]
+
+
+def _arrive_on(
+    tx: Transaction,
+    clock: Callable[[], int],
+    plan: CircuitPlan,
+    wire: str,
+    candidates: Mapping[int, _Candidate],
+) -> dict[int, Receipt]:
+    row = plan.wires[wire]
+    begin = head = values.lock_head(tx, row)
+    receipts: dict[int, Receipt] = {}
+    placed: dict[str, AnnotatedValue] = {}
+    for number, candidate in candidates.items():
+        stored = candidate.stored
+        here = placed.get(candidate.id)
+        known = (here.digest, here.position) if here else values.known(tx, candidate.id)
+        if known and known[0] != stored.digest:
+            raise ConflictingEvent(candidate, known[0])
+        if known:
+            position = known[1]
+        else:
+            position, head = head, head + 1
+            placed[candidate.id] = _value(plan, candidate, position, clock())
+        receipts[number] = Receipt(
+            candidate.id, wire, position, stored.digest, stored.size, duplicate=known is not None
+        )
+    if head > begin:
+        values.place(tx, row, placed.values())
+        values.move_head(tx, row, head)
+    return receipts
+
+
+def _value(plan: CircuitPlan, candidate: _Candidate, position: int, now: int) -> AnnotatedValue:
+    offer = candidate.offer
+    return AnnotatedValue(
+        id=candidate.id,
+        circuit=plan.circuit.name,
+        wire=offer.wire,
+        position=position,
+        source=offer.event_source or "/hand",
+        created=now if offer.created is None else offer.created,
+        arrived=now,
+        digest=candidate.stored.digest,
+        size=candidate.stored.size,
+        type=offer.type,
+        name=offer.name,
+        key=candidate.id,
+        event_source=offer.event_source,
+        event_id=offer.event_id,
+        sequence=offer.sequence,
+        attributes=offer.attributes,
+    )

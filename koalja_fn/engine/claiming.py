@@ -1,0 +1,227 @@
+"""Claims: who executes a snapshot, until when, and what becomes of it; each function is one step.
+
+A claim has a lease and a fence: an expired lease is taken up by somebody else, and only the last
+claimer's fence lets a result in (DESIGN, section 7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from koalja_fn.engine import backlog
+from koalja_fn.engine.plans import CircuitPlan, TaskPlan
+from koalja_fn.engine.usual import Usual
+from koalja_fn.model import AnnotatedValue
+from koalja_fn.registry import records, snapshots, tasks, values
+from koalja_fn.registry.records import Attempt
+from koalja_fn.registry.registry import Transaction
+from koalja_fn.registry.snapshots import Stored
+
+SECOND = 1_000_000
+_LONGEST_BACKOFF = 3600 * SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A snapshot that we may execute; `attempt` counts from 1."""
+
+    plan: TaskPlan
+    rid: int
+    id: str
+    number: int
+    attempt: int
+    fence: int
+    claimed: int
+    formed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something that a program or its wrapper had to say."""
+
+    kind: str
+    text: str
+    body: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an attempt ended. `values` are its outputs, without their places on the wires yet.
+
+    `seconds` is the program's own time, `version` the code's digest.
+    """
+
+    version: str
+    seconds: float = 0.0
+    reason: str = ""
+    status: int | None = None
+    message: str = ""
+    stderr: str = ""
+    permanent: bool = False
+    size_in: int = 0
+    values: Sequence[AnnotatedValue] = ()
+    remarks: Sequence[Remark] = ()
+
+
+class Fenced(Exception):
+    """Somebody else has claimed the snapshot meanwhile: this result is not wanted."""
+
+
+def claim(
+    tx: Transaction, now: int, circuit: CircuitPlan, plan: TaskPlan, owner: str, most: int, lease: float
+) -> list[Claim]:
+    """Claim ready snapshots of a task, as many as it may run at once and `most` at most.
+
+    None while a reader of its outputs has a full backlog, or while a dead letter stops a strict task.
+    """
+    places = min(most, plan.task.concurrency - snapshots.running(tx, plan.id))
+    if places <= 0 or tasks.generation(tx, plan.id) != plan.generation:
+        return []
+    if plan.task.strict:
+        first = snapshots.first_open(tx, plan.id)
+        found = [first] if first and first.state == "ready" and first.due <= now else []
+    else:
+        found = snapshots.ready(tx, plan.id, now, places)
+    if not found or backlog.full_reader(tx, circuit, plan.task.output_wires) is not None:
+        return []
+    until = now + round(lease * SECOND)
+    for snapshot in found:
+        snapshots.claim(tx, snapshot.rid, owner, now, until)
+    return [_claimed(plan, snapshot, now) for snapshot in found]
+
+
+def complete(
+    tx: Transaction, clock: Callable[[], int], circuit: CircuitPlan, claim: Claim, ending: Ending
+) -> set[str]:
+    """Commit an execution: its outputs, their places on their wires, and `done`. Return the wires.
+
+    Raises:
+        Fenced: The claim was lost; nothing is written.
+    """
+    now = clock()
+    if not snapshots.finish(tx, claim.rid, claim.fence, "done", now):
+        raise Fenced
+    placed: dict[str, list[AnnotatedValue]] = {}
+    for value in ending.values:
+        placed.setdefault(value.wire, []).append(value)
+    for wire in sorted(placed):
+        _place(tx, clock, circuit.wires[wire], placed[wire], claim.rid)
+    _record(tx, now, claim, ending, "done")
+    _note_what_is_unusual(tx, now, claim, ending)
+    settle(tx, claim.plan, claim.rid, 1)
+    return set(placed)
+
+
+def fail(tx: Transaction, now: int, claim: Claim, ending: Ending) -> int | None:
+    """Record a failed attempt. Return when the next one is due; None where it is a dead letter now.
+
+    Raises:
+        Fenced: The claim was lost; nothing is written.
+    """
+    return _end(tx, now, claim, ending, "failed")
+
+
+def lose(tx: Transaction, now: int, plan: TaskPlan, snapshot: Stored) -> int | None:
+    """Record that a claim's owner is gone; otherwise as `fail`."""
+    claim = _claimed(plan, snapshot, snapshot.claimed, attempts=snapshot.attempts, fence=snapshot.fence)
+    ending = Ending(
+        plan.code.version, reason="lost", message="whoever ran it was killed, or lost touch with the registry"
+    )
+    return _end(tx, now, claim, ending, "lost")
+
+
+def release(tx: Transaction, now: int, claim: Claim, ending: Ending) -> None:
+    """Give a claim back that we ended ourselves; the attempt does not count."""
+    if snapshots.put_back(tx, claim.rid, claim.fence, claim.formed, counted=False):
+        _record(tx, now, claim, ending, "cancelled")
+
+
+def settle(tx: Transaction, plan: TaskPlan, rid: int, sign: int) -> None:
+    """Count a snapshot's new values as settled (or, with `sign` -1, as waiting again)."""
+    firsts = {item.name: plan.wires[item.wires[0]] for item in plan.spec.inputs}
+    for item in snapshots.inputs_of(tx, rid):
+        wire = item.wire if item.wire is not None else firsts.get(item.input)
+        if item.fresh and wire is not None:
+            tasks.settle(tx, plan.id, wire, sign * item.fresh)
+
+
+def _claimed(
+    plan: TaskPlan, snapshot: Stored, now: int, *, attempts: int | None = None, fence: int | None = None
+) -> Claim:
+    return Claim(
+        plan,
+        snapshot.rid,
+        snapshot.id,
+        snapshot.number,
+        snapshot.attempts + 1 if attempts is None else attempts,
+        snapshot.fence + 1 if fence is None else fence,
+        now,
+        snapshot.formed,
+    )
+
+
+def _end(tx: Transaction, now: int, claim: Claim, ending: Ending, outcome: str) -> int | None:
+    task = claim.plan.task
+    if ending.permanent or claim.attempt > task.retries:
+        if not snapshots.finish(tx, claim.rid, claim.fence, "dead", now):
+            raise Fenced
+        settle(tx, claim.plan, claim.rid, 1)
+        due = None
+    else:
+        pause = min(_LONGEST_BACKOFF, round(task.backoff * 2 ** min(claim.attempt - 1, 30) * SECOND))
+        due = now + pause
+        if not snapshots.put_back(tx, claim.rid, claim.fence, due, counted=True):
+            raise Fenced
+    _record(tx, now, claim, ending, outcome)
+    return due
+
+
+def _place(
+    tx: Transaction, clock: Callable[[], int], wire: int, outputs: list[AnnotatedValue], snapshot: int
+) -> None:
+    head = values.lock_head(tx, wire)
+    values.place(tx, wire, [at(value, head + n, clock()) for n, value in enumerate(outputs)], snapshot)
+    values.move_head(tx, wire, head + len(outputs))
+
+
+def at(value: AnnotatedValue, position: int, arrived: int) -> AnnotatedValue:
+    """The value with its place on the wire and the time it came there."""
+    from dataclasses import replace
+
+    return replace(value, position=position, arrived=arrived)
+
+
+def _record(tx: Transaction, now: int, claim: Claim, ending: Ending, outcome: str) -> None:
+    records.attempted(
+        tx,
+        Attempt(
+            task=claim.plan.id,
+            snapshot=claim.rid,
+            attempt=claim.attempt,
+            version=ending.version,
+            started=claim.claimed,
+            ended=now,
+            outcome=outcome,
+            reason=ending.reason,
+            status=ending.status,
+            message=ending.message,
+            stderr=ending.stderr,
+            size_in=ending.size_in,
+            size_out=sum(value.size for value in ending.values),
+        ),
+    )
+    for remark in ending.remarks:
+        records.remark(tx, claim.plan.id, claim.rid, now, remark.kind, remark.text, remark.body)
+
+
+def _note_what_is_unusual(tx: Transaction, now: int, claim: Claim, ending: Ending) -> None:
+    usual = Usual.from_json(records.usual(tx, claim.plan.id))
+    size_out = sum(value.size for value in ending.values)
+    usual, anomalies = usual.with_execution(ending.seconds, ending.size_in, size_out, claim.formed)
+    records.keep_usual(tx, claim.plan.id, usual.to_json())
+    for anomaly in anomalies:
+        body = {"value": anomaly.value, "mean": anomaly.mean, "deviation": anomaly.deviation}
+        records.remark(
+            tx, claim.plan.id, claim.rid, now, "anomaly", str(anomaly), {"what": anomaly.what, **body}
+        )

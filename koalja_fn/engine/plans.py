@@ -1,0 +1,65 @@
+"""A circuit that is wired up in a registry: what each step needs to know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+
+from koalja_fn.model import Circuit, Task
+from koalja_fn.program.locating import Located
+from koalja_fn.snapshots import Spec
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPlan:
+    """A task, its row in the registry, and its code.
+
+    `wires` maps the names of all wires that it reads or feeds to their rows.
+    """
+
+    id: int
+    circuit: str
+    task: Task
+    spec: Spec
+    generation: int
+    code: Located
+    wires: Mapping[str, int]
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.task.name
+
+    @property
+    def streams(self) -> bool:
+        """Whether values drive it (else time does)."""
+        return bool(self.spec.inputs)
+
+    def wire_of(self, name: str) -> int | None:
+        """The wire whose positions number the input's values; None where admissions are counted."""
+        if name in self.spec.indexed:
+            return None
+        return self.wires[self.first_wire(name)]
+
+    def first_wire(self, name: str) -> str:
+        """The first wire of an input; its link's row keeps the input's counts."""
+        return next(i.wires[0] for i in self.spec.inputs if i.name == name)
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitPlan:
+    """A circuit and its rows; `cyclic` are the wires that lie on a cycle of tasks."""
+
+    id: int
+    circuit: Circuit
+    wires: Mapping[str, int]
+    tasks: Mapping[str, TaskPlan]
+    cyclic: frozenset[str] = frozenset()
+
+    def readers(self, wires: Set[str]) -> list[TaskPlan]:
+        """Tasks that read any of these wires, in the order of the file."""
+        return [
+            plan
+            for plan in self.tasks.values()
+            if any(wire in wires for item in plan.spec.inputs for wire in item.wires)
+        ]

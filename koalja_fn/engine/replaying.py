@@ -1,0 +1,96 @@
+"""Replaying: a task's log through the snapshot core, which gives the state and the snapshots again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from koalja_fn.engine.taking import read
+from koalja_fn.registry import tasks
+from koalja_fn.registry.registry import Transaction
+from koalja_fn.registry.tasks import LogRecord, TaskRow
+from koalja_fn.snapshots import Event, Free, Outcome, Spec, State, Time, advance, fresh, rewire
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """The core's state as it was after record `seq` of the log."""
+
+    seq: int
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """The body of a `wired` record: the specification from here on, and where new inputs begin."""
+
+    spec: Spec
+    starts: dict[str, int]
+    bases: dict[str, int]
+    generation: int
+
+    def to_json(self) -> str:
+        """As the log keeps it."""
+        return json.dumps(
+            {
+                "spec": self.spec.to_json(),
+                "starts": self.starts,
+                "bases": self.bases,
+                "generation": self.generation,
+            },
+            sort_keys=True,
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Wiring:
+        """Read it back."""
+        body: dict[str, Any] = json.loads(text)
+        return cls(Spec.from_json(body["spec"]), body["starts"], body["bases"], body["generation"])
+
+    def apply(self, old: Spec | None, state: State | None) -> State:
+        """The state with which the new generation begins."""
+        if old is None or state is None:
+            return fresh(self.spec, self.starts)
+        return rewire(old, state, self.spec, self.starts, self.bases)
+
+
+def current_state(tx: Transaction, spec: Spec, row: TaskRow, remembered: Remembered | None) -> State:
+    """The core's state now: as remembered, or the last checkpoint and the log behind it."""
+    if remembered is not None and remembered.seq == row.log_head:
+        return remembered.state
+    state = State.from_json(row.state)
+    for record in tasks.log_after(tx, row.id, row.state_at):
+        state, _ = advance(spec, state, events_of(tx, row.id, spec, record))
+    return state
+
+
+def replay(tx: Transaction, task: int) -> Iterable[tuple[Wiring, LogRecord, list[Outcome]]]:
+    """All of a task's log from its beginning, with what the core makes of each record."""
+    wiring: Wiring | None = None
+    state: State | None = None
+    for record in tasks.log_after(tx, task, 0):
+        if record.kind == "wired":
+            following = Wiring.from_json(record.body or "{}")
+            state = following.apply(wiring.spec if wiring else None, state)
+            wiring = following
+            yield wiring, record, []
+            continue
+        assert wiring is not None
+        assert state is not None, "a log begins with its wiring"
+        state, outcomes = advance(wiring.spec, state, events_of(tx, task, wiring.spec, record))
+        yield wiring, record, outcomes
+
+
+def events_of(tx: Transaction, task: int, spec: Spec, record: LogRecord) -> list[Event]:
+    """The core's events that a record stands for."""
+    if record.kind == "time":
+        return [Time(record.at)]
+    if record.kind == "free":
+        return [Free()]
+    if record.wire is None or record.first is None or record.last is None:
+        return []
+    wire = tasks.wire_row(tx, task, record.wire)
+    count = record.last - record.first + 1
+    return [t.arrival for t in read(tx, spec, wire, record.wire, record.first, count)]
