@@ -53,3 +53,8 @@ def snapshot(circuit: str, task: str, epoch: int, generation: int, windows: Iter
 def scheduled_snapshot(circuit: str, task: str, epoch: int, generation: int, instant: int) -> str:
     """Id of a snapshot of a task without inputs, by the instant (microseconds) it was due."""
     return derive("scheduled", circuit, task, epoch, generation, instant)
+
+
+def fresh_event_id(now_us: int, entropy: bytes) -> str:
+    """Id of an event that has none of its own, drawn before the first try; sorts by time (microseconds)."""
+    return f"{now_us:015x}-{entropy.hex()}"

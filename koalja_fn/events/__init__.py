@@ -1,0 +1,28 @@
+"""CloudEvents and values: HTTP messages in, events out, and annotated values both ways.
+
+The only module that knows the cloudevents library, which is imported at the first event and not
+before. No sockets, no databases, no clock: what comes in is headers and a body, what goes out is
+frozen data. The traps of the library that are handled here are named where they are handled.
+"""
+
+from __future__ import annotations
+
+from koalja_fn.events.attributes import DEFAULT_LIMITS, Limits, check_name, check_value, media_type
+from koalja_fn.events.reading import UNTYPED, Event, Mode, mode_of, read
+from koalja_fn.events.values import VALUE_TYPE, from_av_event, to_event
+
+__all__ = [
+    "DEFAULT_LIMITS",
+    "UNTYPED",
+    "VALUE_TYPE",
+    "Event",
+    "Limits",
+    "Mode",
+    "check_name",
+    "check_value",
+    "from_av_event",
+    "media_type",
+    "mode_of",
+    "read",
+    "to_event",
+]
