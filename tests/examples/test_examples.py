@@ -194,7 +194,7 @@ def test_tfmodel_is_right_about_images_it_has_not_seen(ran: Runs) -> None:
 
 def parts(book: str, heading: str) -> list[str]:
     text = (EXAMPLES / "linecount" / "books" / book).read_text()
-    return re.split(rf"^(?=\s*{heading} [IVX]+$)", text, flags=re.MULTILINE)[1:]
+    return re.split(rf"^(?=[ \t]*{heading} [IVX]+$)", text, flags=re.MULTILINE)[1:]
 
 
 @pytest.fixture(scope="module")
