@@ -24,7 +24,10 @@ class AllNew:
 
     def ready(self) -> bool:
         """Whether every input has a window waiting, or, if passive, one at all."""
-        return self._triggers and all(_has(s) for s in self._series)
+        for s in self._series:
+            if not s.complete and not (s.passive and s.latest):
+                return False
+        return self._triggers
 
     def take(self) -> tuple[Window, ...]:
         """The oldest waiting window of each input; the latest of a passive one."""
@@ -32,9 +35,5 @@ class AllNew:
 
     def early(self) -> list[Series]:
         """The open windows of those that have none waiting, if all of them may close."""
-        lacking = [s for s in self._series if not _has(s)]
+        lacking = [s for s in self._series if not s.complete and not (s.passive and s.latest)]
         return lacking if self._triggers and all(s.closable for s in lacking) else []
-
-
-def _has(s: Series) -> bool:
-    return s.latest is not None if s.passive else s.complete > 0
