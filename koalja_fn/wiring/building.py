@@ -41,9 +41,11 @@ class Builder(Transformer[Token, Any]):
     """Children come as lark gives them: tokens, and what these methods made of the rules below."""
 
     def file(self, children: list[Statement]) -> list[Statement]:
+        """All statements."""
         return children
 
     def header(self, children: list[Token]) -> Statement:
+        """`[name]` and its lines."""
         head, *attributes = children
         inner = head.value.strip()[1:-1]
         indent = len(head.value) - len(head.value.lstrip())
@@ -54,12 +56,14 @@ class Builder(Transformer[Token, Any]):
         return Statement(Kind.HEADER, name, lines=_lines(attributes), first=first, last_line=first.line)
 
     def wire(self, children: list[Token]) -> Statement:
+        """`wire NAME` and its lines."""
         first, name, *attributes = children
         return Statement(
             Kind.WIRE, _word(name), lines=_lines(attributes), first=_word(first), last_line=name.line or 0
         )
 
     def triple(self, children: list[Any]) -> Statement:
+        """`(inputs) task (outputs)` and its lines."""
         (first, group), name, (outputs, last), *attributes = children
         statement = Statement(Kind.TRIPLE, _word(name), group.members, outputs, group)
         statement.lines = _lines(attributes)
@@ -67,6 +71,7 @@ class Builder(Transformer[Token, Any]):
         return statement
 
     def rule(self, children: list[Any]) -> Statement:
+        """`outputs: inputs`, its command and its lines."""
         middle = next(i for i, c in enumerate(children) if isinstance(c, Token) and c.type == "COLON")
         outputs = tuple(children[0]) if middle else ()
         colon = children[middle]
@@ -81,25 +86,30 @@ class Builder(Transformer[Token, Any]):
         return statement
 
     def group(self, children: list[Any]) -> tuple[Word, Item]:
+        """The inputs of a triple: the opening bracket, and all as one item."""
         items, rest = _bracket(children)
         marks, aliases = _suffixes(rest[1:])
         return _word(children[0]), Item((), marks, aliases, items)
 
     def outputs(self, children: list[Any]) -> tuple[tuple[Item, ...], Word]:
+        """The outputs of a triple, and the closing bracket."""
         items, rest = _bracket(children)
         return items, _word(rest[0])
 
     def items(self, children: list[Item]) -> list[Item]:
+        """Inputs or outputs."""
         return children
 
     plain_items = items
 
     def single(self, children: list[Any]) -> Item:
+        """One input or output."""
         if len(children) == 1:
             return Item(children[0])
         return Item(children[0], *_suffixes(children[1:]))
 
     def inner(self, children: list[Any]) -> Item:
+        """Wires in brackets inside a list."""
         items, rest = _bracket(children)
         marks, aliases = _suffixes(rest[1:])
         if len(items) == 1 and not (items[0].marks or items[0].aliases):
@@ -107,9 +117,11 @@ class Builder(Transformer[Token, Any]):
         return Item((), marks, aliases, items)
 
     def wires(self, children: list[Token]) -> tuple[Word, ...]:
+        """Wires joined by `+`."""
         return tuple(_word(t) for t in children)
 
     def suffix(self, children: list[Token]) -> Token:
+        """A buffer, a word, or the name after `as`."""
         return children[-1]
 
 
@@ -126,5 +138,7 @@ def _suffixes(tokens: list[Token]) -> tuple[tuple[Word, ...], tuple[Word, ...]]:
 
 
 def _last_line(inputs: tuple[Item, ...], group: Item | None, line: int) -> int:
-    words = [w for i in (*inputs, *((group,) if group else ())) for w in (*i.wires, *i.marks, *i.aliases)]
+    words: list[Word] = [
+        w for i in (*inputs, *((group,) if group else ())) for w in (*i.wires, *i.marks, *i.aliases)
+    ]
     return max([line, *(w.line for w in words)])

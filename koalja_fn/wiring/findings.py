@@ -11,6 +11,8 @@ from koalja_fn.wiring.syntax import Word
 
 Severity = Literal["error", "warning", "note"]
 
+NOWHERE = Place()
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -20,7 +22,7 @@ class Finding:
     code: str
     message: str
     cure: str = ""
-    place: Place = Place()
+    place: Place = NOWHERE
     text: str = ""
 
 

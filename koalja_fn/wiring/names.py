@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from itertools import islice
 
 RESERVED = frozenset({"implicit", "passive", "ordered", "as", "wire"})
 LONGEST = 63
+_MOST_CHOICES = 500
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -30,7 +32,7 @@ def as_label(name: str) -> str:
 
 def nearest(word: str, choices: Iterable[str]) -> str | None:
     """The choice that was most likely meant, if any is close."""
-    by_form = {normalised(choice): choice for choice in choices}
+    by_form = {normalised(choice): choice for choice in islice(choices, _MOST_CHOICES)}
     found = difflib.get_close_matches(normalised(word), by_form, n=1, cutoff=0.6)
     return by_form[found[0]] if found else None
 

@@ -71,7 +71,7 @@ class _Parser:
             start="file",
             parser="lalr",
             lexer="contextual",
-            postlex=_LineEnds(),  # type: ignore[arg-type]  # lark's PostLex asks for no more than this
+            postlex=_LineEnds(),
             maybe_placeholders=False,
             transformer=Builder(),
             lexer_callbacks={"COMMENT": self._comment},

@@ -22,6 +22,9 @@ class Word(NamedTuple):
     column: int = 0
 
 
+NOTHING = Word("")
+
+
 class Item(NamedTuple):
     """An input or an output as it is written.
 
@@ -80,7 +83,7 @@ class Statement:
     outputs: tuple[Item, ...] = ()
     group: Item | None = None
     lines: list[Line] = field(default_factory=list)
-    first: Word = Word("")
+    first: Word = NOTHING
     last_line: int = 0
     above: list[str] = field(default_factory=list)
     comment: str = ""
