@@ -7,7 +7,7 @@ claimer's fence lets a result in (DESIGN, section 7).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from koalja_fn.engine import backlog
 from koalja_fn.engine.plans import CircuitPlan, TaskPlan
@@ -131,9 +131,10 @@ def lose(tx: Transaction, now: int, plan: TaskPlan, snapshot: Stored) -> int | N
     return _end(tx, now, claim, ending, "lost")
 
 
-def release(tx: Transaction, now: int, claim: Claim, ending: Ending) -> None:
-    """Give a claim back that we ended ourselves; the attempt does not count."""
-    if snapshots.put_back(tx, claim.rid, claim.fence, claim.formed, counted=False):
+def release(tx: Transaction, now: int, claim: Claim, ending: Ending | None = None) -> None:
+    """Give a claim back that we ended ourselves, or never began; the attempt does not count."""
+    given_back = snapshots.put_back(tx, claim.rid, claim.fence, claim.formed, counted=False)
+    if given_back and ending is not None:
         _record(tx, now, claim, ending, "cancelled")
 
 
@@ -187,8 +188,6 @@ def _place(
 
 def at(value: AnnotatedValue, position: int, arrived: int) -> AnnotatedValue:
     """The value with its place on the wire and the time it came there."""
-    from dataclasses import replace
-
     return replace(value, position=position, arrived=arrived)
 
 
@@ -223,5 +222,5 @@ def _note_what_is_unusual(tx: Transaction, now: int, claim: Claim, ending: Endin
     for anomaly in anomalies:
         body = {"value": anomaly.value, "mean": anomaly.mean, "deviation": anomaly.deviation}
         records.remark(
-            tx, claim.plan.id, claim.rid, now, "anomaly", str(anomaly), {"what": anomaly.what, **body}
+            tx, claim.plan.id, claim.rid, now, "anomaly", anomaly.text, {"what": anomaly.what, **body}
         )

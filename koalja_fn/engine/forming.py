@@ -17,7 +17,7 @@ from koalja_fn.engine.taking import take
 from koalja_fn.registry import snapshots, tasks
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.registry.tasks import LogRecord, TaskRow
-from koalja_fn.snapshots import Event, Formed, Free, Time, advance, due, eager
+from koalja_fn.snapshots import Event, Formed, Free, Outcome, Time, advance, due, eager
 
 # Values that one transaction takes up at most: enough to amortise, few enough not to hold others up.
 _BATCH = 2000
@@ -58,13 +58,13 @@ def form(
     state = current_state(tx, plan.spec, row, remembered)
     events: list[Event] = []
     waiting_for = due(plan.spec, state)
-    if plan.spec.timed and (taken or (waiting_for is not None and waiting_for <= now)):
+    if (plan.spec.timed and taken) or (waiting_for is not None and waiting_for <= now):
         events.append(Time(now))
     events += [t.arrival for t in taken]
     state, outcomes = advance(plan.spec, state, events) if events else (state, [])
     formed = sum(isinstance(outcome, Formed) for outcome in outcomes)
     freed = plan.spec.elastic and not formed and _idle(tx, plan.id) and eager(plan.spec, state)
-    freed_outcomes = []
+    freed_outcomes: list[Outcome] = []
     if freed:
         state, freed_outcomes = advance(plan.spec, state, [Free()])
         formed += sum(isinstance(outcome, Formed) for outcome in freed_outcomes)

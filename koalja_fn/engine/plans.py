@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
+from pathlib import Path
 
 from koalja_fn.model import Circuit, Task
 from koalja_fn.program.locating import Located
@@ -48,10 +49,11 @@ class TaskPlan:
 
 @dataclass(frozen=True, slots=True)
 class CircuitPlan:
-    """A circuit and its rows; `cyclic` are the wires that lie on a cycle of tasks."""
+    """A circuit, its folder and its rows; `cyclic` are the wires that lie on a cycle of tasks."""
 
     id: int
     circuit: Circuit
+    folder: Path
     wires: Mapping[str, int]
     tasks: Mapping[str, TaskPlan]
     cyclic: frozenset[str] = frozenset()

@@ -184,20 +184,15 @@ def _usage(step: Step, outcomes: Sequence[Outcome]) -> tuple[dict[str, int], dic
     formed: dict[str, int] = {}
     aligned = step.plan.spec.policy == "align"
     for outcome in outcomes:
-        windows: Sequence[Window | Superseded | Unmatched]
         if isinstance(outcome, Formed):
-            windows = outcome.windows
-            for window in outcome.windows:
-                formed[window.input] = formed.get(window.input, 0) + window.fresh
+            ranges = [(w.input, w.first, w.count) for w in outcome.windows]
+            for w in outcome.windows:
+                formed[w.input] = formed.get(w.input, 0) + w.fresh
         elif isinstance(outcome, Superseded | Unmatched):
-            windows = (outcome,)
+            ranges = [(outcome.input, outcome.first, outcome.count)]
         else:
             continue
-        for window in windows:
-            used[window.input] = (
-                used[window.input] + window.count
-                if aligned
-                else max(used[window.input], window.first + window.count)
-            )
+        for name, first, count in ranges:
+            used[name] = used[name] + count if aligned else max(used[name], first + count)
     passed = {name: max(0, used[name] - before[name] - formed.get(name, 0)) for name in used}
     return used, passed

@@ -249,8 +249,8 @@ def put_back(tx: Transaction, rid: int, fence: int, due: int, *, counted: bool) 
     """Make a claimed snapshot ready again from `due` on; its attempt counts or not."""
     return (
         tx.run(
-            "UPDATE snapshot SET state = 'ready', due = ?, owner = NULL, lease = NULL, attempts = attempts - ?"
-            " WHERE rid = ? AND fence = ? AND state = 'running'",
+            "UPDATE snapshot SET state = 'ready', due = ?, owner = NULL, lease = NULL,"
+            " attempts = attempts - ? WHERE rid = ? AND fence = ? AND state = 'running'",
             due,
             0 if counted else 1,
             rid,
@@ -308,3 +308,10 @@ def unfinished_fresh(tx: Transaction, task: int, name: str) -> int:
         name,
     )
     return int(row[0]) if row else 0
+
+
+def skip_ready(tx: Transaction, task: int, now: int) -> int:
+    """Give up all ready snapshots of a task; return how many."""
+    return tx.run(
+        "UPDATE snapshot SET state = 'skipped', finished = ? WHERE task = ? AND state = 'ready'", now, task
+    )

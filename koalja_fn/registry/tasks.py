@@ -240,7 +240,8 @@ def rewire(
 ) -> None:
     """Put a new specification in force, from record `head` of the log on."""
     tx.run(
-        "UPDATE task SET generation = ?, spec = ?, state = ?, state_at = ?, log_head = ?, due = ? WHERE id = ?",
+        "UPDATE task SET generation = ?, spec = ?, state = ?, state_at = ?, log_head = ?, due = ?"
+        " WHERE id = ?",
         generation,
         spec,
         state,
@@ -291,3 +292,15 @@ def head(tx: Transaction, wire: int) -> int:
     row = tx.one("SELECT head FROM wire WHERE id = ?", wire)
     assert row is not None
     return int(row[0])
+
+
+def sunk(tx: Transaction, wire: int) -> int:
+    """How many of the wire's values its sink has written."""
+    row = tx.one("SELECT sunk FROM wire WHERE id = ?", wire)
+    assert row is not None
+    return int(row[0])
+
+
+def move_sink(tx: Transaction, wire: int, sunk: int) -> None:
+    """Record that the wire's sink has written so many values."""
+    tx.run("UPDATE wire SET sunk = ? WHERE id = ?", sunk, wire)

@@ -1,0 +1,203 @@
+"""Executing: one claimed snapshot, from its inputs to its committed outputs; there is no other way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from koalja_fn import ids
+from koalja_fn.engine import claiming
+from koalja_fn.engine.claiming import Claim, Ending, Fenced, Remark
+from koalja_fn.engine.plans import CircuitPlan
+from koalja_fn.errors import StoreError
+from koalja_fn.model import AnnotatedValue
+from koalja_fn.program.calling import Caller
+from koalja_fn.program.cancel import Cancel
+from koalja_fn.program.contract import Job, OutputFile, Reason, Result
+from koalja_fn.registry import Registry, snapshots
+from koalja_fn.registry.snapshots import Members
+from koalja_fn.store import Store, Stored
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """What became of a claim.
+
+    `outcome` is done, failed, dead, cancelled or lost; `wires` have new values; `due` is when the next
+    attempt may start.
+    """
+
+    claim: Claim
+    outcome: str
+    ending: Ending
+    wires: frozenset[str] = frozenset()
+    due: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """What outputs inherit: hops, the key that `align` pairs by, attributes on which all inputs agree."""
+
+    hops: int
+    key: str
+    attributes: dict[str, str]
+    size: int
+
+
+class Executor:
+    """Executes claims; called from as many threads at once as one likes."""
+
+    def __init__(self, registry: Registry, store: Store, caller: Caller, circuit: CircuitPlan) -> None:
+        self._registry = registry
+        self._store = store
+        self._caller = caller
+        self._circuit = circuit
+
+    def execute(self, claim: Claim, stop: Cancel | None = None) -> Executed:
+        """Run the claimed snapshot's program and commit what came of it.
+
+        Whatever goes wrong on the way (a damaged payload, a full disk) is a failed attempt, on record.
+        """
+        members = self._registry.read(lambda tx: snapshots.members(tx, claim.rid))
+        lineage = lineage_of(members)
+        task = claim.plan.task
+        if lineage.hops > task.max_hops:
+            message = f"its values came round {lineage.hops} times; max-hops is {task.max_hops}"
+            return self._fail(
+                claim, self._ending(claim, lineage, reason="max-hops", message=message, permanent=True)
+            )
+        try:
+            result = self._caller.call(self._job(claim, members), stop)
+        except StoreError as error:
+            return self._fail(claim, self._ending(claim, lineage, reason="inputs", message=str(error)))
+        if not result.ok:
+            return self._give_up(claim, lineage, result)
+        try:
+            outputs = self._outputs(claim, lineage, result)
+        except StoreError as error:
+            return self._fail(claim, self._ending(claim, lineage, result, reason="store", message=str(error)))
+        finally:
+            self._caller.discard(result)
+        return self._complete(claim, self._ending(claim, lineage, result, values=outputs))
+
+    def _job(self, claim: Claim, members: Sequence[Members]) -> Job:
+        task, code = claim.plan.task, claim.plan.code
+        wires = self._circuit.circuit.wires
+        return Job(
+            circuit=claim.plan.circuit,
+            task=task.name,
+            command=code.command,
+            folder=self._circuit.folder,
+            code=code.code,
+            snapshot_id=claim.id,
+            inputs=tuple((m.input, m.values) for m in members),
+            outputs=task.output_wires,
+            types=tuple((w, wires[w].type or "") for w in task.output_wires if wires[w].type),
+            env=task.env,
+            timeout=task.timeout,
+            label=f"{task.name}-{claim.number + 1}-{claim.attempt}",
+        )
+
+    def _outputs(self, claim: Claim, lineage: Lineage, result: Result) -> list[AnnotatedValue]:
+        stored = self._store.put_files([output.path for output in result.outputs], take=True)
+        now = self._registry.clock()
+        return [
+            self._value(claim, lineage, output, digest, now)
+            for output, digest in zip(result.outputs, stored, strict=True)
+        ]
+
+    def _value(
+        self, claim: Claim, lineage: Lineage, output: OutputFile, stored: Stored, now: int
+    ) -> AnnotatedValue:
+        plan = claim.plan
+        named = ids.output_value(claim.id, output.wire, output.index)
+        return AnnotatedValue(
+            id=named,
+            circuit=plan.circuit,
+            wire=output.wire,
+            position=0,  # given when it is placed, under the wire's lock
+            source=f"/circuits/{plan.circuit}/tasks/{plan.name}",
+            created=now,
+            arrived=now,
+            digest=stored.digest,
+            size=stored.size,
+            type=output.type,
+            name=output.name,
+            snapshot=claim.id,
+            version=plan.code.version,
+            region=plan.task.region or "",
+            key=lineage.key or named,
+            index=output.index,
+            hops=lineage.hops,
+            attributes=lineage.attributes,
+        )
+
+    def _ending(
+        self,
+        claim: Claim,
+        lineage: Lineage,
+        result: Result | None = None,
+        *,
+        reason: str = "",
+        message: str = "",
+        permanent: bool = False,
+        values: Sequence[AnnotatedValue] = (),
+    ) -> Ending:
+        version = claim.plan.code.version
+        if result is None:
+            return Ending(version, reason=reason, message=message, permanent=permanent, size_in=lineage.size)
+        remarks = [Remark(s.kind, s.text, s.fields) for s in result.signposts]
+        remarks += [Remark("wrapper", text, {}) for text in result.remarks]
+        return Ending(
+            version,
+            seconds=result.seconds,
+            reason=reason or str(result.reason),
+            status=result.status if result.signal is None else result.signal,
+            message=message or result.message,
+            stderr=result.stderr,
+            permanent=permanent or result.permanent,
+            size_in=lineage.size,
+            values=values,
+            remarks=remarks,
+        )
+
+    def _give_up(self, claim: Claim, lineage: Lineage, result: Result) -> Executed:
+        ending = self._ending(claim, lineage, result)
+        if result.reason is not Reason.CANCELLED:
+            return self._fail(claim, ending)
+        self._registry.transact(lambda tx: claiming.release(tx, self._registry.clock(), claim, ending))
+        return Executed(claim, "cancelled", ending)
+
+    def _complete(self, claim: Claim, ending: Ending) -> Executed:
+        try:
+            wires = self._registry.transact(
+                lambda tx: claiming.complete(tx, self._registry.clock, self._circuit, claim, ending)
+            )
+        except Fenced:
+            return Executed(claim, "lost", ending)
+        return Executed(claim, "done", ending, frozenset(wires))
+
+    def _fail(self, claim: Claim, ending: Ending) -> Executed:
+        try:
+            due = self._registry.transact(lambda tx: claiming.fail(tx, self._registry.clock(), claim, ending))
+        except Fenced:
+            return Executed(claim, "lost", ending)
+        return Executed(claim, "dead" if due is None else "failed", ending, due=due)
+
+
+def lineage_of(members: Sequence[Members]) -> Lineage:
+    """What the outputs of a snapshot inherit from its inputs (DESIGN, sections 4, 6 and 8)."""
+    new = [value for m in members for value in m.values[len(m.values) - m.fresh :]]
+    keys = {value.key for value in new}
+    every = [value for m in members for value in m.values]
+    shared = dict(every[0].attributes) if every else {}
+    for value in every[1:]:
+        if not shared:
+            break
+        shared = {k: v for k, v in shared.items() if value.attributes.get(k) == v}
+    return Lineage(
+        hops=1 + min((value.hops for value in new), default=0),
+        key=keys.pop() if len(keys) == 1 else "",
+        attributes=shared,
+        size=sum(value.size for value in every),
+    )

@@ -1,0 +1,322 @@
+"""Running a circuit in this process: a dispatcher forms and claims, workers execute.
+
+The registry is the truth; what is kept here (which tasks were rung, when to look again) only spares
+looking. A lost ring costs a second at most: a sweep looks at everything that may be due.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from koalja_fn.engine import claiming, forming
+from koalja_fn.engine.claiming import Claim
+from koalja_fn.engine.executing import Executed, Executor
+from koalja_fn.engine.plans import CircuitPlan, TaskPlan
+from koalja_fn.engine.replaying import Remembered
+from koalja_fn.program.cancel import Cancel
+from koalja_fn.registry import Registry, snapshots
+from koalja_fn.registry.registry import Transaction
+from koalja_fn.snapshots import Formed, Time, advance, eager
+
+LEASE = 30.0
+_SWEEP = 1.0
+_IDLE_LOOK = 0.25
+
+
+@dataclass(slots=True)
+class _Step:
+    """What one transaction of the dispatcher did."""
+
+    claims: list[Claim] = field(default_factory=list)
+    remembered: dict[str, Remembered] = field(default_factory=dict)
+    due: dict[str, int | None] = field(default_factory=dict)
+    again: set[str] = field(default_factory=set)
+    left: set[str] = field(default_factory=set)
+    formed: int = 0
+
+
+class Engine:
+    """Runs the tasks of one circuit until it is stopped.
+
+    Args:
+        registry: Where everything is.
+        executor: How a claim is executed.
+        circuit: The circuit as it is wired up.
+        jobs: How many programs may run at once, whatever the tasks' concurrency.
+        ended: Called after each attempt, from a worker's thread.
+        trouble: Called with what went wrong in the engine itself; the engine goes on.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        executor: Executor,
+        circuit: CircuitPlan,
+        *,
+        jobs: int,
+        ended: Callable[[Executed], None] = lambda _: None,
+        trouble: Callable[[BaseException], None] = lambda _: None,
+    ) -> None:
+        self._registry = registry
+        self._executor = executor
+        self._circuit = circuit
+        self._jobs = jobs
+        self._ended = ended
+        self._trouble = trouble
+        self._owner = f"{os.uname().nodename}:{os.getpid()}:{time.time_ns()}"
+        self._cancel = Cancel()
+        self._bell = threading.Condition()
+        self._rung: set[str] = set()
+        self._ready: set[str] = set()
+        self._retries: list[tuple[int, str]] = []
+        self._due: dict[str, int] = {}
+        self._active: dict[int, Claim] = {}
+        self._dispatching = False
+        self._stopping = False
+        self._remembered: dict[str, Remembered] = {}
+        self._work: queue.SimpleQueue[Claim | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._producers = _producers(circuit)
+
+    def start(self) -> None:
+        """Take up what an earlier run left, and begin. Nobody else may be running the circuit."""
+        self._registry.transact(self._recover)
+        self.ring_all()
+        names = ["dispatcher"] + [f"worker-{n + 1}" for n in range(self._jobs)]
+        targets = [self._dispatch] + [self._serve] * self._jobs
+        for name, target in zip(names, targets, strict=True):
+            thread = threading.Thread(target=target, name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def ring(self, wires: Iterable[str]) -> None:
+        """There is something new on these wires."""
+        self._ring_tasks(plan.name for plan in self._circuit.readers(set(wires)))
+
+    def ring_all(self) -> None:
+        """There may be something new anywhere."""
+        self._ring_tasks(self._circuit.tasks)
+
+    def wait_until_idle(self) -> bool:
+        """Wait until nothing is left that can run without new values; False where stopped before."""
+        with self._bell:
+            while not self._stopping and not self._is_idle():
+                self._bell.wait(_IDLE_LOOK)
+            return not self._stopping
+
+    def stop(self) -> None:
+        """End the programs that run, give their snapshots back, and wait for the threads."""
+        with self._bell:
+            self._stopping = True
+            self._bell.notify_all()
+        self._cancel.set()
+        for _ in range(self._jobs):
+            self._work.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    # The dispatcher
+
+    def _dispatch(self) -> None:
+        swept = beaten = changed = 0.0
+        while True:
+            with self._bell:
+                self._dispatching = False
+                if not (self._rung or self._stopping):
+                    self._bell.notify_all()
+                    self._bell.wait(self._pause())
+                if self._stopping:
+                    return
+                self._dispatching = True
+                rung, self._rung = self._rung | self._due_now(), set()
+            now = time.monotonic()
+            try:
+                if now - beaten > LEASE / 3:
+                    self._registry.transact(self._beat)
+                    beaten = now
+                if now - swept > _SWEEP:
+                    version = self._registry.changed_elsewhere()
+                    rung |= self._registry.transact(self._sweep)
+                    if version != changed:
+                        rung |= set(self._circuit.tasks)
+                    swept, changed = now, version
+                self._step(rung)
+            except Exception as error:
+                self._trouble(error)
+                self._ring_tasks(rung)
+                time.sleep(_SWEEP)
+
+    def _step(self, rung: set[str]) -> None:
+        """Form what was rung and claim what there is room for, in one transaction; hand out the claims."""
+        with self._bell:
+            places = self._jobs - len(self._active)
+            wanted = self._ready | rung
+        if not rung and not (places and wanted):
+            return
+        step = self._registry.transact(lambda tx: self._form_and_claim(tx, rung, wanted, places))
+        self._remembered |= step.remembered
+        with self._bell:
+            self._rung |= step.again
+            self._ready = (self._ready - wanted) | step.left
+            for name, due in step.due.items():
+                if due is None:
+                    self._due.pop(name, None)
+                else:
+                    self._due[name] = due
+            for claim in step.claims:
+                self._active[claim.rid] = claim
+        for claim in step.claims:
+            self._work.put(claim)
+
+    def _form_and_claim(self, tx: Transaction, rung: set[str], wanted: set[str], places: int) -> _Step:
+        step = _Step()
+        for name in self._circuit.tasks:
+            if name in rung:
+                self._form(tx, self._circuit.tasks[name], step)
+        for name in _rotated(wanted | rung, self._registry.commits):
+            self._claim(tx, self._circuit.tasks[name], step, places)
+        return step
+
+    def _form(self, tx: Transaction, plan: TaskPlan, step: _Step) -> None:
+        try:
+            formation = forming.form(tx, self._registry.clock, plan, self._remembered.get(plan.name))
+        except forming.Stale:
+            return
+        step.formed += formation.formed
+        if formation.remembered is not None:
+            step.remembered[plan.name] = formation.remembered
+        if formation.more:
+            step.again.add(plan.name)
+        step.due[plan.name] = formation.due
+
+    def _claim(self, tx: Transaction, plan: TaskPlan, step: _Step, places: int) -> None:
+        now = self._registry.clock()
+        room = places - len(step.claims)
+        if room > 0:
+            step.claims += claiming.claim(tx, now, self._circuit, plan, self._owner, room, LEASE)
+        due = snapshots.next_due(tx, plan.id)
+        if due is not None and due <= now:
+            step.left.add(plan.name)
+
+    def _due_now(self) -> set[str]:
+        """Tasks whose time has come; the bell is held."""
+        now = time.time_ns() // 1000
+        due = {name for name, at in self._due.items() if at <= now}
+        for name in due:
+            del self._due[name]
+        while self._retries and self._retries[0][0] <= now:
+            due.add(heapq.heappop(self._retries)[1])
+        return due
+
+    def _pause(self) -> float:
+        """Seconds until there may be something to do without a ring; the bell is held."""
+        soonest = min([*self._due.values(), *(at for at, _ in self._retries[:1])], default=None)
+        if soonest is None:
+            return _SWEEP
+        return max(0.0, min(_SWEEP, soonest / 1e6 - time.time()))
+
+    # The sweep
+
+    def _recover(self, tx: Transaction) -> None:
+        for plan in self._circuit.tasks.values():
+            for snapshot in snapshots.orphans(tx, plan.id, self._owner):
+                claiming.lose(tx, self._registry.clock(), plan, snapshot)
+
+    def _sweep(self, tx: Transaction) -> set[str]:
+        """Take up claims whose lease is over; tell which tasks have snapshots that are due."""
+        now = self._registry.clock()
+        found = set()
+        for plan in self._circuit.tasks.values():
+            for snapshot in snapshots.expired(tx, plan.id, now):
+                claiming.lose(tx, now, plan, snapshot)
+            due = snapshots.next_due(tx, plan.id)
+            if due is not None and due <= now:
+                found.add(plan.name)
+        return found
+
+    def _beat(self, tx: Transaction) -> None:
+        """Extend the leases of what runs here."""
+        with self._bell:
+            active = list(self._active.values())
+        until = self._registry.clock() + round(LEASE * claiming.SECOND)
+        for claim in active:
+            snapshots.renew(tx, claim.rid, claim.fence, until)
+
+    # The workers
+
+    def _serve(self) -> None:
+        while (claim := self._work.get()) is not None:
+            executed: Executed | None = None
+            try:
+                if self._stopping:
+                    self._give_back(claim)
+                else:
+                    executed = self._executor.execute(claim, self._cancel)
+            except Exception as error:
+                # The claim is not renewed any more: when its lease is over the sweep takes it up.
+                self._trouble(error)
+            self._finished(claim, executed)
+            if executed is not None:
+                self._ended(executed)
+
+    def _give_back(self, claim: Claim) -> None:
+        self._registry.transact(lambda tx: claiming.release(tx, self._registry.clock(), claim))
+
+    def _finished(self, claim: Claim, executed: Executed | None) -> None:
+        with self._bell:
+            self._active.pop(claim.rid, None)
+            self._rung.add(claim.plan.name)
+            self._rung |= self._producers.get(claim.plan.name, set())
+            if executed is not None:
+                self._rung |= {plan.name for plan in self._circuit.readers(executed.wires)}
+                if executed.due is not None:
+                    heapq.heappush(self._retries, (executed.due, claim.plan.name))
+            self._bell.notify_all()
+
+    # Idleness
+
+    def _is_idle(self) -> bool:
+        """Whether nothing can happen without new values; the bell is held."""
+        if self._rung or self._ready or self._active or self._dispatching or self._retries:
+            return False
+        return not any(self._will_form(name, at) for name, at in self._due.items())
+
+    def _will_form(self, name: str, at: int) -> bool:
+        """Whether time alone will form a snapshot of a task: then it is worth waiting for."""
+        plan = self._circuit.tasks[name]
+        remembered = self._remembered.get(name)
+        if remembered is None:
+            return False
+        state, outcomes = advance(plan.spec, remembered.state, [Time(at)])
+        return any(isinstance(outcome, Formed) for outcome in outcomes) or eager(plan.spec, state)
+
+    def _ring_tasks(self, names: Iterable[str]) -> None:
+        with self._bell:
+            self._rung.update(names)
+            self._bell.notify_all()
+
+
+def _rotated(names: set[str], by: int) -> list[str]:
+    """The names in an order that begins elsewhere each time, so that none is always last."""
+    ordered = sorted(names)
+    if not ordered:
+        return ordered
+    shift = by % len(ordered)
+    return ordered[shift:] + ordered[:shift]
+
+
+def _producers(circuit: CircuitPlan) -> dict[str, set[str]]:
+    """For each task with a backlog, the tasks that its inputs come from."""
+    found: dict[str, set[str]] = {}
+    for plan in circuit.tasks.values():
+        if plan.task.backlog is None:
+            continue
+        writers = (circuit.circuit.writer(wire) for wire in plan.spec.wires)
+        found[plan.name] = {writer.name for writer in writers if writer is not None}
+    return found
