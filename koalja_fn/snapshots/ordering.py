@@ -125,7 +125,7 @@ class Gate:
         for number, _, value in held:
             if number > self.expected[source]:
                 break
-            self.expected[source] = max(self.expected[source], number + 1)
+            self.expected[source] = number + 1
             done += 1
             yield value
         del held[:done]

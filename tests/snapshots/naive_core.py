@@ -61,9 +61,7 @@ class NaiveCore:
                 return False
         else:
             waiting = self.open_values(n)
-            over = (
-                self.spec.within is not None and waiting and waiting[0][2] + self.spec.within <= self.now
-            )
+            over = self.spec.within is not None and waiting and waiting[0][2] + self.spec.within <= self.now
             if not (len(waiting) == i.most or (len(waiting) >= i.least and (over or early))):
                 return False
             members = [v[0] for v in waiting]

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 
 from core_strategies import stories
 from hypothesis import given, settings
@@ -142,7 +143,9 @@ def test_each_value_leaves_once_or_waits(story):
         if i.passive:
             continue
         gone = leaves(spec, outcomes, i.name)
-        waiting = state.pairs.unmatched(i.name) if state.pairs else range(pending(spec, state)[i.name], s.next)
+        waiting = (
+            state.pairs.unmatched(i.name) if state.pairs else range(pending(spec, state)[i.name], s.next)
+        )
         gone.update(waiting)
         assert gone == Counter(range(s.next))
         assert needed(spec, state)[i.name] <= min([*waiting, s.next])
@@ -171,7 +174,7 @@ def test_snapshots_keep_their_distance_under_a_rate(story):
         now = max(now, event.at) if isinstance(event, Time) else now
         clock.append(now)
     times = [clock[o.cause] for o in outcomes if isinstance(o, Formed)]
-    assert all(b - a >= spec.interval for a, b in zip(times, times[1:], strict=False))
+    assert all(b - a >= spec.interval for a, b in pairwise(times))
 
 
 @given(stories())
