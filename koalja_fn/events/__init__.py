@@ -10,14 +10,18 @@ from __future__ import annotations
 from koalja_fn.events.attributes import DEFAULT_LIMITS, Limits, check_name, check_value, media_type
 from koalja_fn.events.reading import UNTYPED, Event, Mode, mode_of, read
 from koalja_fn.events.values import VALUE_TYPE, from_av_event, to_event
+from koalja_fn.events.writing import BATCH_TYPE, batch_body, binary_headers
 
 __all__ = [
+    "BATCH_TYPE",
     "DEFAULT_LIMITS",
     "UNTYPED",
     "VALUE_TYPE",
     "Event",
     "Limits",
     "Mode",
+    "batch_body",
+    "binary_headers",
     "check_name",
     "check_value",
     "from_av_event",
