@@ -103,12 +103,12 @@ class Engine:
         """There may be something new anywhere."""
         self._ring_tasks(self._circuit.tasks)
 
-    def wait_until_idle(self) -> bool:
-        """Wait until nothing is left that can run without new values; False where stopped before."""
+    def wait_until_idle(self, interrupted: Callable[[], bool] = lambda: False) -> bool:
+        """Wait until nothing is left that can run without new values; False where interrupted before."""
         with self._bell:
-            while not self._stopping and not self._is_idle():
+            while not (self._stopping or interrupted() or self._is_idle()):
                 self._bell.wait(_IDLE_LOOK)
-            return not self._stopping
+            return self._is_idle()
 
     def stop(self) -> None:
         """End the programs that run, give their snapshots back, and wait for the threads."""

@@ -1,4 +1,4 @@
-"""A circuit's folder, opened for work: its wiring read, its registry brought in line, its payloads at hand."""
+"""A circuit's folder, opened for work: wiring read, registry brought in line, payloads at hand."""
 
 from __future__ import annotations
 

@@ -164,3 +164,13 @@ def usual(tx: Transaction, task: int) -> str:
 def keep_usual(tx: Transaction, task: int, text: str) -> None:
     """Record what usually happens in a task."""
     tx.run("UPDATE task SET usual = ? WHERE id = ?", text, task)
+
+
+def last_attempt(tx: Transaction, snapshot: int) -> Attempt | None:
+    """The latest attempt at a snapshot."""
+    row = tx.one(
+        "SELECT task, snapshot, attempt, version, started, ended, outcome, reason, status, message, stderr,"
+        " size_in, size_out FROM execution WHERE snapshot = ? ORDER BY id DESC LIMIT 1",
+        snapshot,
+    )
+    return Attempt(*row) if row else None

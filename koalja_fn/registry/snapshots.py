@@ -315,3 +315,9 @@ def skip_ready(tx: Transaction, task: int, now: int) -> int:
     return tx.run(
         "UPDATE snapshot SET state = 'skipped', finished = ? WHERE task = ? AND state = 'ready'", now, task
     )
+
+
+def dead(tx: Transaction, task: int) -> list[Stored]:
+    """The task's dead letters, oldest first."""
+    rows = tx.all(f"SELECT {_COLUMNS} FROM snapshot WHERE task = ? AND state = 'dead' ORDER BY number", task)
+    return [Stored(*row) for row in rows]

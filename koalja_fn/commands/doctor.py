@@ -1,0 +1,117 @@
+"""`doctor`: what this machine lacks, one line each with the cure."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sqlite3
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+
+from koalja_fn.commands.shared import emit_json, output_option, reports_errors
+
+_ROOM = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    ok: bool
+    found: str
+    cure: str = ""
+
+
+@click.command()
+@reports_errors
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False), default=".")
+@output_option
+def doctor(folder: Path, output: str) -> None:
+    """Look for what this machine lacks to run circuits in FOLDER.
+
+    \b
+    Examples:
+      koalja-fn doctor
+      koalja-fn doctor ./mycode -o json
+
+    \b
+    Exit status: 0 nothing is missing; 1 something is.
+    """
+    findings = list(_look(folder))
+    if output == "json":
+        emit_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            click.echo(f"{'ok  ' if finding.ok else 'MISS'}  {finding.what}: {finding.found}")
+            if not finding.ok:
+                click.echo(f"      try: {finding.cure}")
+    sys.exit(0 if all(finding.ok for finding in findings) else 1)
+
+
+def _look(folder: Path) -> Iterator[Finding]:
+    yield Finding(
+        "system", sys.platform == "linux", platform.platform(), "run it on Linux, or in a container"
+    )
+    version = platform.python_version()
+    yield Finding("Python", sys.version_info >= (3, 11), version, "install Python 3.11 or later")
+    yield Finding(
+        "SQLite",
+        sqlite3.sqlite_version_info >= (3, 37),
+        sqlite3.sqlite_version,
+        "use a Python whose SQLite is 3.37 or later (STRICT tables)",
+    )
+    yield _writable(folder)
+    room = shutil.disk_usage(folder).free
+    yield Finding("room on the disk", room >= _ROOM, f"{room / (1 << 30):.1f} GiB", "make some room")
+    yield _links(folder)
+    for program in ("sh", "awk"):
+        found = shutil.which(program)
+        yield Finding(program, found is not None, found or "not found", f"install {program}")
+    yield _circuit(folder)
+
+
+def _writable(folder: Path) -> Finding:
+    ok = os.access(folder, os.W_OK | os.X_OK)
+    return Finding(
+        "folder", ok, f"{folder.resolve()} is {'' if ok else 'not '}writable", "run where you may write"
+    )
+
+
+def _links(folder: Path) -> Finding:
+    """Hard links make inputs cost nothing; without them they are copied."""
+    try:
+        with tempfile.TemporaryDirectory(dir=folder) as name:
+            (Path(name) / "a").write_text("")
+            os.link(Path(name) / "a", Path(name) / "b")
+    except OSError as error:
+        return Finding(
+            "hard links",
+            False,
+            error.strerror or str(error),
+            "inputs are copied: slower, but right; put the folder on a local file system",
+        )
+    return Finding("hard links", True, "large inputs are linked, not copied")
+
+
+def _circuit(folder: Path) -> Finding:
+    from koalja_fn.errors import KoaljaError
+    from koalja_fn.program.folder import open_circuit
+
+    try:
+        opened = open_circuit(folder)
+    except KoaljaError as error:
+        return Finding("circuit", True, f"none here ({error.what})")
+    errors = sum(finding.severity == "error" for finding in opened.findings)
+    return Finding(
+        "circuit",
+        not errors,
+        f"{opened.circuit.name if opened.circuit else folder.name}, {errors} errors",
+        f"koalja-fn check {folder}",
+    )

@@ -1,0 +1,236 @@
+"""`run`: a circuit on this machine, for as long as one likes or until there is nothing left to do."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from koalja_fn.commands.shared import emit_json, output_option, reports_errors
+from koalja_fn.errors import Busy, KoaljaError
+
+if TYPE_CHECKING:
+    from koalja_fn.local.display import Display
+    from koalja_fn.local.session import Session
+    from koalja_fn.local.workplace import Workplace
+
+
+@click.command()
+@reports_errors
+@click.argument("path", type=click.Path(path_type=Path), default=".")
+@click.option("--once", is_flag=True, help="Work off what there is, print a summary and end.")
+@click.option(
+    "--in", "feeds", multiple=True, metavar="WIRE=GLOB", help="Put files on a wire; '-' is standard input."
+)
+@click.option("--lines", metavar="WIRE", help="Put each line of standard input on a wire.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="Where to listen on 127.0.0.1.  [default: any free port]",
+)
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(1, 1024),
+    help="How many programs may run at once.  [default: 4 for each core]",
+)
+@click.option(
+    "--discard",
+    "discards",
+    multiple=True,
+    metavar="TASK",
+    help="Drop what waits for a task that was removed, on record.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Tell of trouble only.")
+@output_option
+def run(
+    path: Path,
+    once: bool,
+    feeds: tuple[str, ...],
+    lines: str | None,
+    port: int,
+    jobs: int | None,
+    discards: tuple[str, ...],
+    quiet: bool,
+    output: str,
+) -> None:
+    """Run the circuit of a folder on this machine.
+
+    Values come by HTTP (POST to /CIRCUIT/WIRE), from in-trays (`from = inbox/*.json` in the wiring),
+    from --in and --lines, and by `koalja-fn send`. All that is accepted is durable: stop and start as
+    you like.
+
+    \b
+    Examples:
+      koalja-fn run ./mycode
+      koalja-fn run --once ./mycode --in 'wind=data/*.json'
+      seq 10 | koalja-fn run --once ./mycode --lines in -o json
+
+    \b
+    Exit status: 0 fine; 3 the wiring has errors; 4 with --once: dead letters are left;
+    6 another run has the folder; 130 with --once: interrupted.
+    """
+    from koalja_fn.local import display as displays
+    from koalja_fn.local.workplace import open_workplace
+
+    live = not once and not quiet and displays.fits(sys.stderr)
+    display: Display = displays.Live() if live else displays.Plain(quiet=quiet)
+    with _until_signalled() as stop, open_workplace(path, discards=discards) as workplace:
+        session = _session(workplace, display, jobs)
+        for change in workplace.changes:
+            display.say(f"{change.task}: {change.what} {change.text}".rstrip())
+        if once:
+            _run_once(session, display, stop, feeds, lines, output)
+        else:
+            _run_on(session, display, stop, feeds, lines, port)
+
+
+def _session(workplace: Workplace, display: Display, jobs: int | None) -> Session:
+    import os
+
+    from koalja_fn.local.session import Session, Talk
+
+    def trouble(error: BaseException) -> None:
+        display.say(str(error) if isinstance(error, KoaljaError) else f"unexpected: {error!r}")
+
+    cores = len(os.sched_getaffinity(0))
+    return Session(workplace, Talk(display.ended, trouble), jobs=jobs or 4 * cores)
+
+
+def _run_once(
+    session: Session,
+    display: Display,
+    stop: threading.Event,
+    feeds: tuple[str, ...],
+    lines: str | None,
+    output: str,
+) -> None:
+    from koalja_fn.local.intray import scan_once
+
+    session.start()
+    try:
+        _feed(session, display, stop, feeds, lines)
+        scan_once(
+            session.intake,
+            session.workplace.folder,
+            session.workplace.plan.circuit,
+            stop=stop,
+            warn=display.say,
+        )
+        idle = session.engine.wait_until_idle(stop.is_set)
+    finally:
+        session.stop()
+    if not idle or stop.is_set():
+        click.echo("koalja-fn: interrupted; what was accepted waits for the next run", err=True)
+        sys.exit(130)
+    _report(session, output)
+    if session.failures():
+        sys.exit(4)
+
+
+def _run_on(
+    session: Session,
+    display: Display,
+    stop: threading.Event,
+    feeds: tuple[str, ...],
+    lines: str | None,
+    port: int,
+) -> None:
+    from koalja_fn.local.intray import watch
+    from koalja_fn.local.serving import Server, entry
+
+    workplace = session.workplace
+    spool = workplace.state / "spool"
+    app = entry(session.intake, spool=spool)
+
+    @app.post("/-/ring")
+    def ring() -> tuple[str, int]:
+        session.engine.ring_all()
+        return "", 204
+
+    server = Server(app, spool=spool, port=port)
+    try:
+        server.start()
+    except OSError as error:
+        raise Busy(
+            f"can't listen on 127.0.0.1:{port}", why=error.strerror or str(error), cure="leave --port out"
+        ) from error
+    session.start()
+    session.announce(server.url)
+    display.say(f"{workplace.plan.circuit.name} listens at {server.url}; ^C ends it")
+    display.begin(session)
+    watcher = watch(session.intake, workplace.folder, workplace.plan.circuit, warn=display.say)
+    try:
+        _feed(session, display, stop, feeds, lines)
+        while not stop.wait(0.5):
+            pass
+    finally:
+        session.retract()
+        server.drain(10.0)
+        watcher.close()
+        session.stop()
+        display.end()
+    display.say("ended; what was accepted and is not done waits for the next run")
+
+
+def _feed(
+    session: Session, display: Display, stop: threading.Event, feeds: tuple[str, ...], lines: str | None
+) -> None:
+    from koalja_fn.local import sending
+
+    workplace = session.workplace
+    spool = workplace.state / "spool"
+    for text in feeds:
+        sending.feed(
+            session.intake,
+            text,
+            folder=Path.cwd(),
+            spool=spool,
+            stdin=sys.stdin.buffer,
+            home=workplace.folder,
+            stop=stop,
+            warn=display.say,
+        )
+    if lines is not None:
+        for _ in sending.feed_lines(session.intake, lines, sys.stdin.buffer, spool=spool, stop=stop):
+            pass
+
+
+def _report(session: Session, output: str) -> None:
+    from koalja_fn.local.session import summary
+
+    done = summary(session, session.workplace.store.path)
+    if output == "json":
+        emit_json(done)
+        return
+    for wire, found in done["wires"].items():
+        click.echo(f"{wire}: {len(found)} new, {done['totals'][wire]} in all")
+        for value in found[-3:]:
+            click.echo(f"  {value['id'][:12]}  {value['size']} bytes  {value['path']}")
+    for failure in done["failures"]:
+        click.echo(f"dead letter: {failure['task']} {failure['snapshot'][:12]}: {failure['message']}")
+
+
+@contextmanager
+def _until_signalled() -> Iterator[threading.Event]:
+    """An event that ^C and SIGTERM set; a second ^C ends at once."""
+    stop = threading.Event()
+
+    def end(number: int, _frame: object) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
