@@ -54,7 +54,8 @@ def entry(
 
     @app.get("/healthz")
     def health() -> Response:
-        return _json(200, {"status": "ok", "circuit": intake.circuit.name})
+        types = {name: wire.type for name, wire in intake.circuit.wires.items() if wire.type}
+        return _json(200, {"status": "ok", "circuit": intake.circuit.name, "types": types})
 
     @app.post("/<circuit>/<wire>")
     def arrive(circuit: str, wire: str) -> Response:
