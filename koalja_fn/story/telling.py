@@ -1,0 +1,187 @@
+"""Passports as text, in the spirit of the paper's figure 9: time | who --> whom | what, indented.
+
+Stops are numbered in the order of telling; what was told already is referred to by its number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from koalja_fn.registry.stories import AttemptRow, RemarkRow
+from koalja_fn.story.passport import Passport, Reading, Stop, Visit, Window, cause
+from koalja_fn.story.words import digest, duration, local, plural, positions, short, size, version
+
+# Further steps are told at this indentation: a loop may go round a thousand times.
+_DEEPEST = 16
+# So many values that were told above get a line each; more share one.
+_FEW = 3
+# What ("stop", "visit", "line"), id or text, depth, from whom.
+_Step = tuple[str, str, int, str]
+
+
+class _Teller:
+    """Walks a passport in depth; its own stack, since a loop may be deeper than Python's."""
+
+    def __init__(self, passport: Passport) -> None:
+        self.passport = passport
+        self.numbers: dict[str, int] = {}
+        self._blank = ""
+
+    def lines(self) -> Iterator[str]:
+        """All lines of the story."""
+        start = self.passport.start
+        stack: list[_Step] = [("stop" if start in self.passport.stops else "visit", start, 0, "")]
+        while stack:
+            what, id, depth, origin = stack.pop()
+            following: list[_Step] = []
+            if what == "line":
+                yield self._line(0, id, depth, origin)
+            elif what == "stop" and id in self.passport.stops:
+                yield from self._stop(self.passport.stops[id], depth, origin, following)
+            elif what == "visit" and id in self.passport.visits:
+                yield from self._visit(self.passport.visits[id], depth, origin, following)
+            stack.extend(reversed(following))
+        for note in self.passport.notes:
+            yield f"note: {note}"
+
+    def _line(self, at: int, text: str, depth: int, arrow: str = "") -> str:
+        when = local(at) if at else self._blank
+        if at:
+            self._blank = " " * len(when)
+        return f"{when} | {arrow:>10} {'  ' * min(depth, _DEEPEST)}{text}"
+
+    def _arrow(self, origin: str, id: str) -> tuple[str, bool]:
+        """`from --> to` with the numbers of both, and whether `id` was told before."""
+        told = id in self.numbers
+        number = self.numbers.setdefault(id, len(self.numbers) + 1)
+        arrow = "-->" if self.passport.forward else "<--"
+        return (f"{self.numbers[origin]} {arrow} {number}" if origin else f"{number}"), told
+
+    def _stop(self, stop: Stop, depth: int, origin: str, following: list[_Step]) -> Iterator[str]:
+        value = stop.value
+        arrow, told = self._arrow(origin, value.id)
+        name = f"{value.wire} {positions(value.position, value.position)}"
+        if told:
+            yield self._line(value.arrived, f"{name}  (told at {self.numbers[value.id]})", depth, arrow)
+            return
+        what = f"{name}  {short(value.id)}  {size(value.size)} {value.type}  {digest(value.digest)}"
+        yield self._line(value.arrived, what, depth, arrow)
+        if not value.snapshot:
+            yield self._line(0, f"[from outside: {_sender(stop)}]", depth + 1, "->")
+        if not self.passport.forward and value.snapshot:
+            if value.snapshot in self.passport.visits:
+                following.append(("visit", value.snapshot, depth + 1, value.id))
+            else:
+                by = f"[made by snapshot {short(value.snapshot)}, version {version(value.version)}: not followed]"
+                yield self._line(0, by, depth + 1, "->")
+        for reading in stop.readings:
+            self._reading(reading, depth + 1, value.id, following)
+
+    def _reading(self, reading: Reading, depth: int, origin: str, following: list[_Step]) -> None:
+        if reading.state != "used":
+            following.append(("line", f"[{reading.task}: {_unused(reading)}]", depth, "->"))
+        following.extend(("visit", id, depth, origin) for id in reading.snapshots)
+        if reading.more:
+            following.append(("line", f"[{reading.task}: and further snapshots]", depth, "->"))
+
+    def _visit(self, visit: Visit, depth: int, origin: str, following: list[_Step]) -> Iterator[str]:
+        formed = visit.formed
+        arrow, told = self._arrow(origin, formed.id)
+        name = f"{formed.name}, snapshot {formed.number + 1} ({short(formed.id)})"
+        if told:
+            yield self._line(formed.formed, f"{name}  (told at {self.numbers[formed.id]})", depth, arrow)
+            return
+        yield self._line(formed.formed, f"{name} {formed.state}{_because(visit)}", depth, arrow)
+        for window in visit.windows:
+            yield from (self._line(0, text, depth + 1, "->") for text in window_texts(window))
+        for attempt in visit.attempts:
+            run = visit.run_lines.get(attempt.version, "")
+            yield from (self._line(0, text, depth + 1, "->") for text in attempt_texts(attempt, run))
+        yield from (self._line(0, remark_text(remark), depth + 1, "->") for remark in visit.remarks)
+        ids = visit.made if self.passport.forward else [id for w in visit.windows for id in w.values]
+        known = [id for id in ids if id in self.numbers]
+        if len(known) > _FEW:
+            following.append(("line", f"[{plural(len(known), 'value')} told above]", depth + 1, "->"))
+            ids = [id for id in ids if id not in self.numbers]
+        following.extend(("stop", id, depth + 1, formed.id) for id in ids)
+        if visit.made_more:
+            following.append(("line", "[and further outputs]", depth + 1, "->"))
+
+
+def passport_text(passport: Passport) -> str:
+    """The whole story, one line for each step."""
+    return "\n".join(_Teller(passport).lines())
+
+
+def _sender(stop: Stop) -> str:
+    value = stop.value
+    parts = [value.source or "unknown"]
+    if value.event_id:
+        parts.append(f"event {value.event_id!r} of {value.event_source or 'nobody'}")
+    if value.name:
+        parts.append(f"file {value.name}")
+    return ", ".join(parts)
+
+
+def _unused(reading: Reading) -> str:
+    words = {
+        "not read": "has not read it yet",
+        "waiting": "it waits for others to form a snapshot",
+        "before its time": "reads this wire from a later value on",
+        "retired": "was removed before it read it",
+    }
+    return words.get(reading.state, f"passed it over: {reading.state}")
+
+
+def _because(visit: Visit) -> str:
+    """What formed the snapshot."""
+    told = cause(visit.formed)
+    if "wire" in told:
+        return f", formed by the arrival of {told['wire']} {told['position']:04d}"
+    if "free" in told:
+        return ", formed since the task was free"
+    return ", formed by time" if "time" in told else ""
+
+
+def window_texts(window: Window) -> Iterator[str]:
+    """One input of a snapshot: which values, how many, which of them new; and what was passed over."""
+    shown = ", ".join(f"{r.wire} {positions(r.first, r.last)}" for r in window.runs[:4])
+    if len(window.runs) > 4:
+        shown += f", … ({len(window.runs)} runs)"
+    new = "all new" if window.fresh == window.count else "the last one new" if window.fresh == 1 else ""
+    new = new or (f"the last {window.fresh} new" if window.fresh else "none new")
+    if window.count == 1:
+        new = "new" if window.fresh else "not new"
+    text = f"[in {window.input}: {shown}, {plural(window.count, 'value')}, {new}"
+    if window.left_out:
+        text += f", {size(window.size)} of {window.makers or 'no'} snapshots, since {local(window.earliest)}"
+    yield text + "]"
+    for passed in window.passed:
+        where = f"{window.input} {positions(passed.first, passed.last)}" if passed.first <= passed.last else ""
+        yield f"[passed over before: {where or passed.text}, {passed.reason}]"
+
+
+def attempt_texts(attempt: AttemptRow, run: str) -> Iterator[str]:
+    """One attempt: how it ended, how long it took, with which code; and what it said when it failed."""
+    took = duration((attempt.ended - attempt.started) / 1e6)
+    code = f"version {version(attempt.version)}" + (f": {run}" if run else "")
+    yield f"[attempt {attempt.attempt}: {outcome(attempt)} in {took}, {code}]"
+    if attempt.outcome == "failed" and attempt.stderr.strip():
+        yield f"[standard error: {attempt.stderr.strip().splitlines()[-1]}]"
+
+
+def outcome(attempt: AttemptRow) -> str:
+    """How an attempt ended, in words."""
+    if attempt.outcome == "done":
+        return "done"
+    why = {"exit": f"exit status {attempt.status}", "signal": f"signal {attempt.status}"}.get(
+        attempt.reason, attempt.reason
+    )
+    if attempt.message and attempt.message != why:
+        why = f"{why}: {attempt.message}" if why else attempt.message
+    return f"{attempt.outcome}, {why}" if why and why != attempt.outcome else attempt.outcome
+
+
+def remark_text(remark: RemarkRow) -> str:
+    """A remark as in figure 9: [kind: text]."""
+    return f"[{remark.kind}: {remark.text}]"
