@@ -1,39 +1,390 @@
-"""The store on files."""
+"""The store on files: small payloads are rows of one SQLite file, large ones are files of their own.
+
+root/small.db      payloads up to 16 KiB
+root/ab/cdef…      larger ones, by their digest, read-only
+root/plain/ab/…    small ones that somebody wanted as a file
+root/tmp/          what is being written; cleared away when its process is dead
+root/damaged/      payloads that were found changed, for a person to look at
+"""
 
 from __future__ import annotations
 
+import hashlib
+import io
+import os
+import stat
+import threading
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import unquote, urlsplit
 
-from koalja_fn.store.protocol import Moved, Stored
+from koalja_fn.errors import Refused, StoreError, UsageError
+from koalja_fn.store import disk
+from koalja_fn.store.claimed import ClaimedFolder, sweep
+from koalja_fn.store.large import LargeFiles, digest_of
+from koalja_fn.store.protocol import Moved, Stored, hex_of
+from koalja_fn.store.small import SMALL, SmallRows
 
 
 class FileStore:
-    """Payloads below one folder (signatures; the bodies follow)."""
+    """Payloads below one folder; see `Store` for the contract.
+
+    Args:
+        root: The folder; made if it is not there.
+        links: Whether programs may get a hard link to a payload's own file. It is read-only, but
+            root's programs may write to any file, so for root the default is no: they get shared
+            extents where the file system can, else a copy.
+    """
 
     def __init__(self, root: Path, *, links: bool | None = None) -> None:
-        raise NotImplementedError
+        self.root = root.absolute()
+        self._links = os.geteuid() != 0 if links is None else links
+        self._moved = Moved()
+        self._counting = threading.Lock()
+        with disk.explained(f"the store {root} can't be opened"):
+            self.root.mkdir(parents=True, exist_ok=True)
+            sweep(self.root / "tmp")
+            self._incoming = ClaimedFolder(self.root / "tmp")
+        self._large = LargeFiles(self.root, self._incoming.path)
+        try:
+            self._small = SmallRows(self.root / "small.db")
+        except BaseException:
+            self._incoming.close()
+            raise
+        self._device = self.root.stat().st_dev
 
-    def put_bytes(self, data: bytes) -> Stored: raise NotImplementedError
-    def put_many(self, payloads: Sequence[bytes]) -> list[Stored]: raise NotImplementedError
-    def put_file(self, path: Path, *, take: bool = False) -> Stored: raise NotImplementedError
-    def put_files(self, paths: Iterable[Path], *, take: bool = False) -> list[Stored]: raise NotImplementedError
-    def put_stream(self, stream: BinaryIO, *, limit: int | None = None) -> Stored: raise NotImplementedError
-    def open(self, digest: str) -> BinaryIO: raise NotImplementedError
-    def read(self, digest: str, limit: int | None = None) -> bytes: raise NotImplementedError
-    def place(self, digest: str, path: Path) -> None: raise NotImplementedError
-    def unchanged(self, digest: str, path: Path) -> bool: raise NotImplementedError
-    def path(self, digest: str) -> Path: raise NotImplementedError
-    def has(self, digest: str) -> bool: raise NotImplementedError
-    def size(self, digest: str) -> int: raise NotImplementedError
-    def delete(self, digest: str) -> None: raise NotImplementedError
-    def verify(self, digest: str) -> bool: raise NotImplementedError
-    def digests(self) -> Iterator[str]: raise NotImplementedError
-    def moved(self) -> Moved: raise NotImplementedError
-    def close(self) -> None: raise NotImplementedError
+    def put_bytes(self, data: bytes) -> Stored:
+        """Store `data`."""
+        return self.put_many([data])[0]
+
+    def put_many(self, payloads: Sequence[bytes]) -> list[Stored]:
+        """Store several payloads with one wait for the disk for all small ones."""
+        named = [(hashlib.sha256(data).hexdigest(), data) for data in payloads]
+        small = [(name, data) for name, data in named if len(data) <= SMALL]
+        new = self._small.put(small) if small else set()
+        for name, data in named:
+            if len(data) > SMALL:
+                self._put_large(name, data)
+            elif name in new:
+                new.discard(name)
+                self._count(written=len(data))
+            else:
+                self._count(known=len(data))
+        return [self._stored(name, len(data)) for name, data in named]
+
+    def put_file(self, path: Path, *, take: bool = False) -> Stored:
+        """Store a regular file's content; see `Store.put_file`.
+
+        A file that has other names, or lies on another file system, is copied even with `take`:
+        whoever has the other name could write to it.
+        """
+        return self.put_files([path], take=take)[0]
+
+    def put_files(self, paths: Iterable[Path], *, take: bool = False) -> list[Stored]:
+        """Store several files, with one wait for the disk for all small ones."""
+        done: list[Stored | bytes] = []
+        taken: list[Path] = []
+        for path in paths:
+            with disk.explained(f"{path} can't be stored"), open(_open_regular(path), "rb") as file:
+                before = os.fstat(file.fileno())
+                if before.st_size <= SMALL:
+                    data = file.read(SMALL + 1)
+                    _check_unchanged(path, before, os.fstat(file.fileno()), len(data))
+                    done.append(data)
+                    taken.append(path)
+                else:
+                    done.append(self._put_open(path, file.fileno(), before, take=take))
+        small = iter(self.put_many([data for data in done if isinstance(data, bytes)]))
+        stored = [next(small) if isinstance(item, bytes) else item for item in done]
+        if take:
+            for path in taken:
+                path.unlink(missing_ok=True)
+        return stored
+
+    def put_stream(self, stream: BinaryIO, *, limit: int | None = None) -> Stored:
+        """Store what `stream` gives until its end; see `Store.put_stream`."""
+        start = b""
+        while len(start) <= SMALL and (chunk := stream.read(SMALL + 1 - len(start))):
+            start += chunk
+        if limit is not None and len(start) > limit:
+            raise _too_large(limit)
+        if len(start) <= SMALL:
+            return self.put_bytes(start)
+        with disk.explained("a payload can't be written"):
+            name, size, new = self._large.write(_bounded(start, stream, limit))
+        self._count(written=size) if new else self._count(known=size)
+        return self._stored(name, size)
+
+    def open(self, digest: str) -> BinaryIO:
+        """Open a payload for reading."""
+        name = hex_of(digest)
+        with disk.explained(f"payload {digest} can't be opened"):
+            file = self._large.open(name)
+        if file is not None:
+            self._count(read=os.fstat(file.fileno()).st_size)
+            return file
+        data = self._small.get(name)
+        if data is None:
+            raise _missing(digest)
+        self._count(read=len(data))
+        return io.BytesIO(data)
+
+    def read(self, digest: str, limit: int | None = None) -> bytes:
+        """Return a payload, or its first `limit` bytes."""
+        with self.open(digest) as file, disk.explained(f"payload {digest} can't be read"):
+            return file.read() if limit is None else file.read(limit)
+
+    def place(self, digest: str, path: Path) -> bool:
+        """Make a read-only file with the payload at `path`; return whether it is the payload's own.
+
+        A hard link where that is safe (see `links`), else shared extents, else a copy.
+        """
+        name = hex_of(digest)
+        with disk.explained(f"payload {digest} can't be placed at {path}"):
+            file = self._large.open(name)
+            if file is None:
+                data = self._small.get(name)
+                if data is None:
+                    raise _missing(digest)
+                _write_new(path, data)
+                self._count(copied=len(data))
+                return False
+            with file:
+                size = os.fstat(file.fileno()).st_size
+                linked = self._links and _linked(self._large.path(name), path)
+                spared = linked or _shared(file.fileno(), path)
+            self._count(linked=size) if spared else self._count(copied=size)
+            return linked
+
+    def intact(self, digest: str) -> bool:
+        """Whether nobody wrote to the payload; see `Store.intact`.
+
+        All payload files bear one and the same time of modification, which any write changes. Small
+        payloads can't be reached through what was placed.
+        """
+        name = hex_of(digest)
+        with disk.explained(f"payload {digest} can't be checked"):
+            if self._large.intact(name):
+                return True
+        return self._small.size(name) is not None
+
+    def path(self, digest: str) -> Path:
+        """Return a read-only file that holds the payload; a small one is written out once."""
+        name = hex_of(digest)
+        with disk.explained(f"payload {digest} can't be written out"):
+            if self._large.size(name) is not None:
+                return self._large.path(name)
+            data = self._small.get(name)
+            if data is None:
+                raise _missing(digest)
+            path = self.root / "plain" / name[:2] / name[2:]
+            if not _is_sealed(path, len(data)):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                temporary = self._incoming.path / f"{name}-{threading.get_ident()}"
+                _write_new(temporary, data)
+                temporary.rename(path)
+            return path
+
+    def has(self, digest: str) -> bool:
+        """Whether the payload is there."""
+        return self._size(digest) is not None
+
+    def size(self, digest: str) -> int:
+        """Return how many bytes the payload has."""
+        size = self._size(digest)
+        if size is None:
+            raise _missing(digest)
+        return size
+
+    def delete(self, digest: str) -> None:
+        """Forget the payload; nothing happens if it is not there."""
+        name = hex_of(digest)
+        with disk.explained(f"payload {digest} can't be deleted"):
+            self._large.delete(name)
+            (self.root / "plain" / name[:2] / name[2:]).unlink(missing_ok=True)
+        if self._small.size(name) is not None:
+            self._small.delete(name)
+
+    def verify(self, digest: str) -> bool:
+        """Whether the payload is there and its bytes still have this digest."""
+        name = hex_of(digest)
+        try:
+            with disk.explained(f"payload {digest} can't be read"):
+                file = self._large.open(name)
+                if file is None:
+                    return self._small.get(name) is not None  # a row is hashed whenever it is read
+                with file:
+                    return digest_of(file.fileno())[0] == name
+        except StoreError:
+            return False
+
+    def digests(self) -> Iterator[str]:
+        """Yield the digest of every payload, in no order."""
+        for name in self._small.names():
+            yield f"sha256:{name}"
+        for name in self._large.names():
+            yield f"sha256:{name}"
+
+    def moved(self) -> Moved:
+        """Return the bytes moved and not moved so far."""
+        return self._moved
+
+    def close(self) -> None:
+        """Let go of files; further calls fail."""
+        self._small.close()
+        self._incoming.close()
+
+    def _put_large(self, name: str, data: bytes) -> None:
+        with disk.explained("a payload can't be written"):
+            if self._large.size(name) == len(data):
+                new = False
+            else:
+                view = memoryview(data)
+                chunks = (bytes(view[i : i + disk.CHUNK]) for i in range(0, len(data), disk.CHUNK))
+                new = self._large.write(chunks)[2]
+        self._count(written=len(data)) if new else self._count(known=len(data))
+
+    def _put_open(self, path: Path, fd: int, before: os.stat_result, *, take: bool) -> Stored:
+        if take and before.st_nlink == 1 and before.st_dev == self._device:
+            name, size = digest_of(fd)
+            _check_unchanged(path, before, os.fstat(fd), size)
+            _check_same(path, before)
+            new = self._large.take(path, fd, name, size)
+            self._count(taken=size) if new else self._count(known=size)
+            return self._stored(name, size)
+        name, size, new = self._large.copy_of(fd)
+        _check_unchanged(path, before, os.fstat(fd), size)
+        self._count(written=size) if new else self._count(known=size)
+        if take:
+            path.unlink()
+        return self._stored(name, size)
+
+    def _size(self, digest: str) -> int | None:
+        name = hex_of(digest)
+        with disk.explained(f"payload {digest} can't be looked up"):
+            size = self._large.size(name)
+        return self._small.size(name) if size is None else size
+
+    def _stored(self, name: str, size: int) -> Stored:
+        place = f"small.db#{name}" if size <= SMALL else f"{name[:2]}/{name[2:]}"
+        return Stored(f"sha256:{name}", size, f"{self.root.as_uri()}/{place}")
+
+    def _count(self, **more: int) -> None:
+        with self._counting:
+            self._moved = replace(self._moved, **{k: getattr(self._moved, k) + n for k, n in more.items()})
 
 
 def open_store(place: str | Path) -> FileStore:
     """Open the store at `place`: a folder, or its `file:` URI."""
-    raise NotImplementedError
+    if isinstance(place, Path):
+        return FileStore(place)
+    parts = urlsplit(place)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
+        return FileStore(Path(unquote(parts.path)))
+    if "://" not in place:
+        return FileStore(Path(place))
+    raise UsageError(
+        f"no store of the kind {parts.scheme}: is known", cure="give a folder, such as .koalja/objects"
+    )
+
+
+def _open_regular(path: Path) -> int:
+    """Open a regular file, and nothing else: no link is followed, no pipe waited for."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        if path.is_symlink():
+            raise StoreError(f"{path} can't be stored", why="it is a symbolic link") from None
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise StoreError(f"{path} can't be stored", why="it is no regular file")
+    return fd
+
+
+def _check_unchanged(path: Path, before: os.stat_result, after: os.stat_result, size: int) -> None:
+    if (before.st_mtime_ns, before.st_size, before.st_ino) != (after.st_mtime_ns, size, after.st_ino):
+        raise StoreError(
+            f"{path} can't be stored",
+            why="it was changed while it was read",
+            cure="store it once whoever writes it has finished (write to another name, then rename)",
+        )
+
+
+def _check_same(path: Path, opened: os.stat_result) -> None:
+    now = os.lstat(path)
+    if (now.st_ino, now.st_dev) != (opened.st_ino, opened.st_dev):
+        raise StoreError(f"{path} can't be stored", why="another file took its place while it was read")
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+    try:
+        disk.write_all(fd, data)
+        os.utime(fd, ns=(disk.STAMP, disk.STAMP))
+    except BaseException:
+        path.unlink()
+        raise
+    finally:
+        os.close(fd)
+
+
+def _linked(source: Path, path: Path) -> bool:
+    """Make a hard link, if the file systems and the number of links allow one."""
+    try:
+        os.link(source, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        return False
+    return True
+
+
+def _shared(source: int, path: Path) -> bool:
+    """Make a file of its own at `path`; return whether it shares the source's extents."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        shared = disk.clone(source, fd)
+        if not shared:
+            disk.copy(source, fd)
+        disk.seal(fd)
+    except BaseException:
+        path.unlink()
+        raise
+    finally:
+        os.close(fd)
+    return shared
+
+
+def _is_sealed(path: Path, size: int) -> bool:
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(status.st_mode) and (status.st_mtime_ns, status.st_size) == (disk.STAMP, size)
+
+
+def _bounded(start: bytes, stream: BinaryIO, limit: int | None) -> Iterator[bytes]:
+    total = len(start)
+    yield start
+    while chunk := stream.read(disk.CHUNK):
+        total += len(chunk)
+        if limit is not None and total > limit:
+            raise _too_large(limit)
+        yield chunk
+
+
+def _too_large(limit: int) -> Refused:
+    return Refused(
+        f"the payload has more than {limit} bytes",
+        cure="send it in parts, or raise the limit",
+        http_status=413,
+    )
+
+
+def _missing(digest: str) -> StoreError:
+    return StoreError(
+        f"payload {digest} is missing", cure="send or make the value again, or restore the store from a copy"
+    )

@@ -87,15 +87,18 @@ class Store(Protocol):
         """Return a payload, or its first `limit` bytes."""
         ...
 
-    def place(self, digest: str, path: Path) -> None:
-        """Make a read-only file with the payload at `path`, which must not exist."""
+    def place(self, digest: str, path: Path) -> bool:
+        """Make a read-only file with the payload at `path`, which must not exist.
+
+        Returns whether the file is the payload itself, not a copy: ask `intact` after its use.
+        """
         ...
 
-    def unchanged(self, digest: str, path: Path) -> bool:
-        """Whether the file that `place` made is still as it was made, and so is the payload.
+    def intact(self, digest: str) -> bool:
+        """Whether nobody wrote to the payload, told without reading it: to be asked after a program ran.
 
-        Cheap enough to call after every execution. False where the file was written to, replaced
-        or removed; a payload that was reached through it is then set aside as damaged.
+        A placed file may be a link to the payload itself, and its mode stops neither root nor an
+        owner who changes it. A payload with other bytes than before is set aside as damaged.
         """
         ...
 
@@ -136,5 +139,7 @@ def hex_of(digest: str) -> str:
     """Return the 64 digits of a digest; whatever is no digest never becomes a path."""
     found = _DIGEST.fullmatch(digest)
     if found is None:
-        raise StoreError(f"{digest[:100]!r} is no digest", cure="a digest is sha256: and 64 digits from 0 to f")
+        raise StoreError(
+            f"{digest[:100]!r} is no digest", cure="a digest is sha256: and 64 digits from 0 to f"
+        )
     return found[1]
