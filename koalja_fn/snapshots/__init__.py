@@ -9,7 +9,7 @@ from koalja_fn.snapshots.advance import advance
 from koalja_fn.snapshots.events import Arrival, Event, Free, Time
 from koalja_fn.snapshots.outcomes import Admitted, Formed, Outcome, Skipped, Superseded, Unmatched, Window
 from koalja_fn.snapshots.outlook import due, eager, held, needed, pending
-from koalja_fn.snapshots.rewiring import rewire, unchanged
+from koalja_fn.snapshots.rewiring import rewire, stragglers, unchanged
 from koalja_fn.snapshots.spec import InputSpec, Spec, spec_of
 from koalja_fn.snapshots.state import State, fresh
 
@@ -37,5 +37,6 @@ __all__ = [
     "pending",
     "rewire",
     "spec_of",
+    "stragglers",
     "unchanged",
 ]

@@ -29,6 +29,8 @@ def advance(spec: Spec, state: State, events: Iterable[Event]) -> tuple[State, l
     work = Work(spec, state)
     for cause, event in enumerate(events):
         work.cause = cause
+        if not cause:
+            work.outcomes += work.policy.settle()
         kind = type(event)
         if kind is Arrival:
             work.arrive(event)  # type: ignore[arg-type]  # two comparisons less than a match
@@ -51,7 +53,6 @@ class Work:
         self.gates = [g and g.copy() for g in state.gates]
         self.align = Align(self.series, state.pairs, spec.within) if state.pairs is not None else None
         self.policy: Policy = self.align or (Swap if spec.policy == "swap" else AllNew)(self.series)
-        self.notes = state.notes
         self.cause = 0
         self.outcomes: list[Outcome] = []
 
@@ -63,13 +64,10 @@ class Work:
             tuple([s.counters() for s in self.series]),
             tuple(self.gates),
             self.align.pairs() if self.align else None,
-            self.notes,
         )
 
     def arrive(self, value: Arrival) -> None:
         """A value came."""
-        if self.notes:
-            self._report_notes()
         number = self.spec.route[value.wire]
         gate = self.gates[number]
         if gate is not None:
@@ -80,8 +78,6 @@ class Work:
 
     def pass_time(self, at: int) -> None:
         """It is `at`: what is over is over, and what had to wait may form."""
-        if self.notes:
-            self._report_notes()
         self.now = max(self.now, at)
         for number, s in enumerate(self.series):
             if s.lapsed(self.now):
@@ -98,8 +94,6 @@ class Work:
 
     def be_free(self) -> None:
         """The task has nothing to do: windows may close early if that forms a snapshot."""
-        if self.notes:
-            self._report_notes()
         if self.rate_allows() and not self.policy.ready():
             for s in self.policy.early():
                 self._shut(self.series.index(s))
@@ -115,10 +109,6 @@ class Work:
         while self.policy.ready() and self.rate_allows():
             self.outcomes.append(Formed(self.policy.take(), self.cause))
             self.formed = self.now
-
-    def _report_notes(self) -> None:
-        self.outcomes += self.notes
-        self.notes = ()
 
     def _from_gate(self, number: int, let_in: Arrival | Skipped) -> None:
         if isinstance(let_in, Skipped):

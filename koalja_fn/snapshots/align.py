@@ -101,6 +101,10 @@ class Align:
         """What is to be remembered."""
         return Pairs(tuple(self._open.values()), tuple(self._matched), tuple(self._expired.items()))
 
+    def settle(self) -> list[Outcome]:
+        """Nothing is to be done."""
+        return []
+
     def completed(self, number: int, value: Arrival | None, now: int) -> list[Outcome]:
         """A value came: it joins the oldest group of its pair that lacks it, or begins one."""
         assert value is not None, "under align each window is one value"

@@ -18,6 +18,10 @@ class AllNew:
         self._series = series
         self._triggers = any(not s.passive for s in series)
 
+    def settle(self) -> list[Outcome]:
+        """Nothing is to be done."""
+        return []
+
     def completed(self, number: int, value: Arrival | None, now: int) -> list[Outcome]:  # noqa: ARG002
         """It waits for its turn."""
         return []

@@ -20,7 +20,7 @@ def due(spec: Spec, state: State) -> int | None:
     if spec.within is not None:
         times += [g.lapses(spec.within) for g in work.gates if g is not None]
         times.append(work.align.expires() if work.align else None)
-    if state.notes or (work.policy.ready() and work.rate_allows()):
+    if work.policy.ready() and work.rate_allows():
         times.append(state.now)
     elif not work.rate_allows() and (work.policy.ready() or work.policy.early()):
         times.append((state.formed or 0) + (spec.interval or 0))
@@ -38,7 +38,7 @@ def pending(spec: Spec, state: State) -> Mapping[str, int]:
 
     A value has left when the window after it is next, or, on a passive input, when a newer window took
     the place of its own. Under align values leave out of order: it is the first index from which on
-    none has left; what waits before it is `Unmatched` at a rewiring.
+    none has left; see `rewiring.stragglers` for what waits before it.
     """
     first = {}
     for i, s in zip(spec.inputs, state.series, strict=True):

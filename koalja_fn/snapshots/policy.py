@@ -14,7 +14,10 @@ from koalja_fn.snapshots.windows import Series
 
 
 class Policy(Protocol):
-    """The four questions that each policy answers."""
+    """The questions that each policy answers."""
+
+    def settle(self) -> list[Outcome]:
+        """Put windows that waited under another policy in order, before the first event."""
 
     def completed(self, number: int, value: Arrival | None, now: int) -> list[Outcome]:
         """An input that triggers has one more window; `value` is what completed it, if one did."""

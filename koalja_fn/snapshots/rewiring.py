@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from koalja_fn.snapshots.align import Group, Pairs
-from koalja_fn.snapshots.outcomes import Outcome, Superseded, Unmatched
+from koalja_fn.snapshots.outcomes import Unmatched
 from koalja_fn.snapshots.outlook import pending
 from koalja_fn.snapshots.spec import InputSpec, Spec
 from koalja_fn.snapshots.state import State, new_gate, new_pairs
-from koalja_fn.snapshots.windows import Counters, at_work
+from koalja_fn.snapshots.windows import Counters
 
 
 def rewire(old: Spec, state: State, new: Spec, starts: Mapping[str, int], bases: Mapping[str, int]) -> State:
@@ -22,26 +22,24 @@ def rewire(old: Spec, state: State, new: Spec, starts: Mapping[str, int], bases:
 
     `starts` gives the first position of each wire, and `bases` the first index of each merged or
     ordered input (0 where it says nothing), for inputs that are new or changed; for others both
-    are ignored. What the rewiring itself did to values is reported with the next event. A
-    snapshot that the new wiring makes possible at once forms with the next event: `due` says so.
+    are ignored. A snapshot that the new wiring makes possible at once forms with the next event,
+    whichever it is: `due` and `eager` say so.
     """
     kept = unchanged(old, new)
-    notes: list[Outcome] = [*state.notes, *_stragglers(old, state, kept)]
-    series, gates = [], []
     before = {i.name: (i, s, g) for i, s, g in zip(old.inputs, state.series, state.gates, strict=True)}
+    series, gates = [], []
     for i in new.inputs:
-        _, counters, gate = before.get(i.name, (None, None, None))
-        if i.name not in kept or counters is None:
-            counters = Counters.begin(bases.get(i.name, 0) if i.indexed else starts[i.wires[0]])
-            counters = _remember(before.get(i.name), i, counters)
-            gate = new_gate(i)
-        elif new.policy == "swap" and old.policy != "swap" and not i.passive:
-            counters, note = _coalesce(i, counters)
-            notes += note
-        series.append(counters)
-        gates.append(gate)
-    pairs = _pairs(old, state, new, kept)
-    return State(state.now, state.formed, tuple(series), tuple(gates), pairs, tuple(notes))
+        was = before.get(i.name)
+        if was is not None and i.name in kept:
+            series.append(was[1])
+            gates.append(was[2])
+            continue
+        begun = Counters.begin(bases.get(i.name, 0) if i.indexed else starts[i.wires[0]])
+        if was is not None and state.pairs is None:
+            begun = _remember(was[0], was[1], i, begun)
+        series.append(begun)
+        gates.append(new_gate(i))
+    return State(state.now, state.formed, tuple(series), tuple(gates), _pairs(old, state, new, kept))
 
 
 def unchanged(old: Spec, new: Spec) -> frozenset[str]:
@@ -56,29 +54,15 @@ def unchanged(old: Spec, new: Spec) -> frozenset[str]:
     return frozenset(i.name for i in same)
 
 
-def _remember(
-    before: tuple[InputSpec, Counters, object] | None, i: InputSpec, counters: Counters
-) -> Counters:
-    """Values that were in the previous snapshot are not fresh, though their windows are cut anew."""
-    if before is None or i.indexed or before[0].indexed or before[0].wires != i.wires or before[0].passive:
-        return counters
-    return counters._replace(seen=max(counters.seen, before[1].seen))
+def stragglers(old: Spec, state: State, new: Spec) -> list[Unmatched]:
+    """Values that a rewiring leaves behind, in the old wiring's numbering, for the record.
 
-
-def _coalesce(i: InputSpec, counters: Counters) -> tuple[Counters, list[Outcome]]:
-    """Under swap only the newest of the windows that wait is of use."""
-    (s,) = at_work([i], [counters], None)
-    surplus = [s.drop() for _ in range(s.complete - 1)]
-    if not surplus:
-        return counters, []
-    first, last = surplus[0], surplus[-1]
-    return s.counters(), [Superseded(i.name, first.first, last.first + last.count - first.first)]
-
-
-def _stragglers(old: Spec, state: State, kept: frozenset[str]) -> list[Outcome]:
-    """Values that an aligned input can't read again, since values behind them have already left."""
+    An aligned input that restarts can't read again what waits for a partner while values behind it
+    have left already: those would be used twice.
+    """
     if state.pairs is None:
         return []
+    kept = unchanged(old, new)
     first = pending(old, state)
     return [
         Unmatched(i.name, index, 1, "rewired")
@@ -87,6 +71,13 @@ def _stragglers(old: Spec, state: State, kept: frozenset[str]) -> list[Outcome]:
         for index in state.pairs.unmatched(i.name)
         if index < first[i.name]
     ]
+
+
+def _remember(was: InputSpec, before: Counters, i: InputSpec, begun: Counters) -> Counters:
+    """Values that were in the previous snapshot are not fresh, though their windows are cut anew."""
+    if i.indexed or was.indexed or was.wires != i.wires or was.passive:
+        return begun
+    return begun._replace(seen=max(begun.seen, before.seen))
 
 
 def _pairs(old: Spec, state: State, new: Spec, kept: frozenset[str]) -> Pairs | None:

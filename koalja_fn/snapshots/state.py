@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 from koalja_fn.snapshots.align import Pairs
 from koalja_fn.snapshots.ordering import Gate
-from koalja_fn.snapshots.outcomes import Outcome, Superseded, Unmatched
 from koalja_fn.snapshots.spec import InputSpec, Spec
 from koalja_fn.snapshots.windows import Counters
 
@@ -22,8 +20,7 @@ class State:
     """What became of the events so far.
 
     `now` is the last recorded time, `formed` that of the last snapshot. `series` and `gates` are by
-    input; a gate is there for an ordered one. `notes` is what a rewiring has to say, reported with
-    the next event.
+    input; a gate is there for an ordered one, `pairs` under align.
     """
 
     now: int
@@ -31,7 +28,6 @@ class State:
     series: tuple[Counters, ...]
     gates: tuple[Gate | None, ...]
     pairs: Pairs | None
-    notes: tuple[Outcome, ...] = ()
 
     def to_json(self) -> str:
         """Write it as text; equal states give equal text."""
@@ -41,26 +37,20 @@ class State:
             self.series,
             [g and g.dump() for g in self.gates],
             self.pairs and self.pairs.dump(),
-            [astuple(n) for n in self.notes],
         ]
         return json.dumps(data, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> State:
         """Read what `to_json` wrote."""
-        now, formed, series, gates, pairs, notes = json.loads(text)
+        now, formed, series, gates, pairs = json.loads(text)
         return cls(
             now,
             formed,
             tuple(Counters.load(s) for s in series),
             tuple(None if g is None else Gate.load(g) for g in gates),
             None if pairs is None else Pairs.load(pairs),
-            tuple(_note(n) for n in notes),
         )
-
-
-def _note(data: list[Any]) -> Outcome:
-    return Unmatched(*data) if len(data) == len(fields(Unmatched)) else Superseded(*data)
 
 
 def fresh(spec: Spec, starts: Mapping[str, int]) -> State:

@@ -19,10 +19,13 @@ class Swap:
     def __init__(self, series: list[Series]) -> None:
         self._series = series
 
+    def settle(self) -> list[Outcome]:
+        """Of the windows that waited under all-new, only the newest of each input is of use."""
+        return [gone for s in self._series for gone in _surplus(s)]
+
     def completed(self, number: int, value: Arrival | None, now: int) -> list[Outcome]:  # noqa: ARG002
         """It replaces the one that waited, which nobody has used."""
-        s = self._series[number]
-        return [s.drop() for _ in range(s.complete - 1)]
+        return _surplus(self._series[number])
 
     def ready(self) -> bool:
         """Whether every input has a window and one that triggers has a new one."""
@@ -51,3 +54,7 @@ class Swap:
             elif s.latest is None:
                 return []
         return closing if new else []
+
+
+def _surplus(s: Series) -> list[Outcome]:
+    return [s.drop() for _ in range(s.complete - 1)]

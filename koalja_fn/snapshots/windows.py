@@ -105,7 +105,8 @@ class Series:
         end = first + count
         seen, self.seen = self.seen, end
         self.latest = (first, count)
-        return Window(self.name, first, count, 0 if self.passive else min(count, end - seen))
+        fresh = 0 if self.passive or end <= seen else min(count, end - seen)
+        return Window(self.name, first, count, fresh)
 
     def again(self) -> Window:
         """The window that was taken last, once more."""
