@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,8 +66,18 @@ def current_state(tx: Transaction, spec: Spec, row: TaskRow, remembered: Remembe
     return state
 
 
-def replay(tx: Transaction, task: int) -> Iterable[tuple[Wiring, LogRecord, list[Outcome]]]:
-    """All of a task's log from its beginning, with what the core makes of each record."""
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """A record of the log, the wiring in force, what the core made of it, and its state afterwards."""
+
+    record: LogRecord
+    wiring: Wiring
+    outcomes: Sequence[Outcome]
+    state: State
+
+
+def replay(tx: Transaction, task: int) -> Iterator[Replayed]:
+    """Run all of a task's log through the core, from its beginning."""
     wiring: Wiring | None = None
     state: State | None = None
     for record in tasks.log_after(tx, task, 0):
@@ -75,12 +85,12 @@ def replay(tx: Transaction, task: int) -> Iterable[tuple[Wiring, LogRecord, list
             following = Wiring.from_json(record.body or "{}")
             state = following.apply(wiring.spec if wiring else None, state)
             wiring = following
-            yield wiring, record, []
+            yield Replayed(record, wiring, (), state)
             continue
-        assert wiring is not None
-        assert state is not None, "a log begins with its wiring"
+        assert wiring is not None, "a log begins with its wiring"
+        assert state is not None
         state, outcomes = advance(wiring.spec, state, events_of(tx, task, wiring.spec, record))
-        yield wiring, record, outcomes
+        yield Replayed(record, wiring, outcomes, state)
 
 
 def events_of(tx: Transaction, task: int, spec: Spec, record: LogRecord) -> list[Event]:
