@@ -207,7 +207,8 @@ def _folder(path: Path) -> Path:
 
 
 def _spool(path: Path) -> Path:
-    return _folder(path) / ".koalja" / "spool"
+    """A folder of its own: the one of `run` is cleared when one starts, which may be now."""
+    return _folder(path) / ".koalja" / "sent"
 
 
 def _deliver(
@@ -218,10 +219,12 @@ def _deliver(
     Unless they are `typed`, values get the type that the wiring gives to the wire, if it does.
     """
     from koalja_fn.local import client, sending
+    from koalja_fn.local.spool import clear
 
     if not path.exists():
         raise NotFound(f"there is no {path}", cure="name the folder of a circuit")
     state = _folder(path) / ".koalja"
+    clear(_spool(path), older=86_400)
     entry = client.running(state)
     intake: Intake | None = None
     for group in sending.in_batches(inputs):
@@ -246,10 +249,10 @@ def _typed(group: list[Event], declared: str | None) -> list[Event]:
 
 
 def _open(stack: ExitStack, path: Path, wire: str) -> Intake:
-    from koalja_fn.local import opening
+    from koalja_fn.local import workplace
     from koalja_fn.local.offering import check_wire
 
-    intake = stack.enter_context(opening.open_intake(path))
+    intake = stack.enter_context(workplace.open_intake(path))
     check_wire(intake.circuit, wire)
     return intake
 

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,10 +17,12 @@ PREFIX = "body-"
 _PIECE = 1 << 20
 
 
-def clear(folder: Path) -> None:
-    """Remove what an earlier process left; only for the process that holds the folder."""
+def clear(folder: Path, older: float = 0.0) -> None:
+    """Remove what an earlier process left `older` seconds ago; without, only for who holds the folder."""
     for path in folder.glob(f"{PREFIX}*"):
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if not older or path.stat().st_mtime < time.time() - older:
+                path.unlink()
 
 
 def spool_stream(stream: BinaryIO, folder: Path, limit: int, prefix: bytes = b"") -> bytes | Path:
