@@ -108,7 +108,6 @@ class Result:
     stderr: str = ""
     seconds: float = 0.0
     cpu: float = 0.0
-    memory: int = 0
     argv: tuple[str, ...] = ()
     signposts: tuple[Signpost, ...] = ()
     remarks: tuple[str, ...] = ()
