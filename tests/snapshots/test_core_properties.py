@@ -35,7 +35,7 @@ def without_cause(outcomes):
     return [replace(o, cause=0) if isinstance(o, Formed) else o for o in outcomes]
 
 
-@settings(max_examples=400)
+@settings(max_examples=250)
 @given(stories())
 def test_the_core_does_what_the_plain_rules_say(story):
     spec, events = story
@@ -43,7 +43,7 @@ def test_the_core_does_what_the_plain_rules_say(story):
     assert outcomes == NaiveCore(spec).run(events)
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(stories(), st.data())
 def test_it_does_not_matter_how_events_are_batched(story, data):
     spec, events = story
@@ -59,7 +59,7 @@ def test_it_does_not_matter_how_events_are_batched(story, data):
     assert without_cause(pieces) == without_cause(outcomes)
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(stories())
 def test_state_and_spec_survive_as_text_at_any_point(story):
     spec, events = story
@@ -74,7 +74,7 @@ def test_state_and_spec_survive_as_text_at_any_point(story):
     assert without_cause(pieces) == without_cause(outcomes)
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(stories())
 def test_advance_leaves_the_given_state_alone(story):
     spec, events = story
@@ -84,7 +84,7 @@ def test_advance_leaves_the_given_state_alone(story):
     assert state.to_json() == text
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(stories())
 def test_eager_tells_whether_a_free_moment_forms_a_snapshot(story):
     spec, events = story
@@ -101,7 +101,7 @@ def visible(spec, state):
     return replace(state, now=0, pairs=pairs), eager(spec, state)
 
 
-@settings(max_examples=200)
+@settings(max_examples=120)
 @given(stories(), st.integers(0, 40))
 def test_time_changes_something_when_it_is_due_and_not_before(story, ahead):
     spec, events = story
@@ -133,7 +133,7 @@ def leaves(spec, outcomes, name):
     return gone
 
 
-@settings(max_examples=300)
+@settings(max_examples=80)
 @given(stories())
 def test_each_value_leaves_once_or_waits(story):
     """Nothing lost, nothing twice: what has left and what is pending are everything, without overlap."""
@@ -151,7 +151,7 @@ def test_each_value_leaves_once_or_waits(story):
         assert needed(spec, state)[i.name] <= min([*waiting, s.next])
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(stories(policies=("swap",)))
 def test_one_arrival_forms_at_most_one_snapshot_under_swap(story):
     spec, events = story
@@ -162,7 +162,7 @@ def test_one_arrival_forms_at_most_one_snapshot_under_swap(story):
     assert len(causes) == len(set(causes))
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(stories())
 def test_snapshots_keep_their_distance_under_a_rate(story):
     spec, events = story

@@ -244,7 +244,7 @@ def partitions(draw):
     return Spec(tuple(inputs), policy, "k" if policy == "align" else None, interval, 10)
 
 
-@settings(max_examples=400)
+@settings(max_examples=250)
 @given(st.data())
 def test_through_any_rewirings_each_value_leaves_once_or_waits(data):
     reader = Reader(data.draw(partitions()))

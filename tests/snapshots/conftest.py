@@ -1,0 +1,6 @@
+"""Property tests have no deadline: the machine they run on may be busy with something else."""
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
