@@ -82,6 +82,7 @@ class Server:
             clear_untrusted_proxy_headers=True,
             connection_limit=1000,
             asyncore_use_poll=True,
+            recv_bytes=65_536,
         )
         self._server.channel_class = _channel_for(self._spool)
         self._thread = threading.Thread(target=self._server.run, name="koalja-entry", daemon=True)
