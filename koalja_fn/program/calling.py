@@ -9,6 +9,7 @@ import errno
 import os
 import shutil
 import signal
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -140,6 +141,7 @@ class Caller:
             argv = call.inputs.argv()
             argv[0] = _program(argv[0], job.folder, call.environ["PATH"])
             start = Start(argv, Path(slot.work), call.environ, call.stdout.fd, call.stderr.fd)
+            started = time.monotonic()
             pid = self._starter(start)
         except Unfilled as unfilled:
             message = f"was not started: {unfilled.message}\n  try: {unfilled.cure}"
@@ -150,6 +152,7 @@ class Caller:
             pid,
             slot.out,
             self._orphans,
+            started=started,
             timeout=job.timeout,
             stop=stop,
             grace=self.limits.grace,

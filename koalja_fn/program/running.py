@@ -41,6 +41,7 @@ def run(
     out: str,
     orphans: Orphans,
     *,
+    started: float,
     timeout: float | None,
     stop: Cancel | None,
     grace: float,
@@ -48,9 +49,8 @@ def run(
 ) -> Ended:
     """Wait for the process `pid`, which leads its session, and end what is left of it.
 
-    `look` is called now and then; if it returns a message, the program has gone too far.
+    `started` is when, by the monotonic clock. `look` is called now and then; if it returns a message, the program has gone too far.
     """
-    started = time.monotonic()
     fd = -1
     try:
         fd = os.pidfd_open(pid)

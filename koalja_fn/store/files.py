@@ -85,7 +85,6 @@ class FileStore:
     def put_files(self, paths: Iterable[Path], *, take: bool = False) -> list[Stored]:
         """Store several files, with one wait for the disk for all small ones."""
         done: list[Stored | bytes] = []
-        taken: list[Path] = []
         for path in paths:
             with disk.explained(f"{path} can't be stored"), open(_open_regular(path), "rb") as file:
                 before = os.fstat(file.fileno())
@@ -93,15 +92,10 @@ class FileStore:
                     data = file.read(SMALL + 1)
                     _check_unchanged(path, before, os.fstat(file.fileno()), len(data))
                     done.append(data)
-                    taken.append(path)
                 else:
                     done.append(self._put_open(path, file.fileno(), before, take=take))
         small = iter(self.put_many([data for data in done if isinstance(data, bytes)]))
-        stored = [next(small) if isinstance(item, bytes) else item for item in done]
-        if take:
-            for path in taken:
-                path.unlink(missing_ok=True)
-        return stored
+        return [next(small) if isinstance(item, bytes) else item for item in done]
 
     def put_stream(self, stream: BinaryIO, *, limit: int | None = None) -> Stored:
         """Store what `stream` gives until its end; see `Store.put_stream`."""

@@ -59,7 +59,9 @@ class Store(Protocol):
         ...
 
     def put_file(self, path: Path, *, take: bool = False) -> Stored:
-        """Store a regular file's content. With `take` the file may be moved: it is the store's then.
+        """Store a regular file's content. With `take` the file may be moved.
+
+        What `take` leaves of it is the caller's to remove; nobody may write to it any more.
 
         Raises:
             StoreError: It is no regular file (links are never followed), changed meanwhile, or
