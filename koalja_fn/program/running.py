@@ -49,7 +49,8 @@ def run(
 ) -> Ended:
     """Wait for the process `pid`, which leads its session, and end what is left of it.
 
-    `started` is when, by the monotonic clock. `look` is called now and then; if it returns a message, the program has gone too far.
+    `started` is when, by the monotonic clock. `look` is called now and then; if it returns a message,
+    the program has gone too far.
     """
     fd = -1
     try:
