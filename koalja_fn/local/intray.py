@@ -27,6 +27,7 @@ from koalja_fn.model import Circuit
 
 SETTLE = 0.25  # seconds that a file must be left alone
 AGAIN = 30.0  # seconds until all is looked at again, for file systems that tell nothing
+PATIENCE = 10.0  # seconds that a scan waits for files that are being written
 LATER = 5.0  # seconds until a file is tried again for which there was no room
 _TICK = 250  # milliseconds
 _F_SETSIG = 10
@@ -47,16 +48,16 @@ def scan_once(
     stop: threading.Event | None = None,
     warn: Talk = silent,
 ) -> list[Receipt]:
-    """Take all that is in the in-trays now, in the order of names; what is being written is waited for.
+    """Take all that is in the in-trays now, in the order of names.
 
-    While a backlog is full it waits, so that the engine should be running, or `stop` be set by somebody.
+    What is being written is waited for, `PATIENCE` seconds at most. While a backlog is full it waits,
+    so that the engine should be running, or `stop` be set by somebody.
+
+    Raises:
+        StoreError: A file can't be read or kept.
     """
-    trays = Trays(intake, folder, in_trays(circuit, folder), stop or threading.Event(), warn)
-    receipts: list[Receipt] = []
-    trays.look(receipts.append)
-    while trays.waiting and not trays.stop.wait(SETTLE / 5):
-        trays.look_again(receipts.append)
-    return receipts
+    patterns = in_trays(circuit, folder)
+    return Trays(intake, folder, patterns, stop or threading.Event(), warn, tries=3).take_all()
 
 
 def watch(
@@ -77,8 +78,16 @@ class Trays:
     """What is known about the files of some patterns: which were taken, and which are still being written."""
 
     def __init__(
-        self, intake: Intake, folder: Path, patterns: list[Pattern], stop: threading.Event, warn: Talk
+        self,
+        intake: Intake,
+        folder: Path,
+        patterns: list[Pattern],
+        stop: threading.Event,
+        warn: Talk,
+        *,
+        tries: int = 0,
     ) -> None:
+        """`tries` is how often a file may fail before the error is raised; 0 for ever."""
         self.patterns = patterns
         self.stop = stop
         self.waiting: dict[tuple[str, Path], tuple[_State, float]] = {}
@@ -87,6 +96,21 @@ class Trays:
         self._warn = warn
         self._taken: dict[tuple[str, Path], _State] = {}
         self._said: set[str] = set()
+        self._tries = tries
+        self._failed: dict[tuple[str, Path], int] = {}
+
+    def take_all(self) -> list[Receipt]:
+        """Take what is there, and wait a while for what is being written."""
+        receipts: list[Receipt] = []
+        self.look(receipts.append)
+        until = time.monotonic() + PATIENCE
+        while self.waiting and not self.stop.wait(SETTLE / 5):
+            if time.monotonic() > until:
+                names = ", ".join(str(path) for _, path in sorted(self.waiting)[:5])
+                self._warn(f"not taken, since somebody is still writing: {names}")
+                break
+            self.look_again(receipts.append)
+        return receipts
 
     def look(self, taken: Callable[[Receipt], None]) -> None:
         """Look at every file."""
@@ -123,7 +147,8 @@ class Trays:
         if since != state:
             ready = time.monotonic() + SETTLE
             self.waiting[key] = (state, ready)
-        rested = 0 <= SETTLE < time.time() - state[3] / 1e9 or time.monotonic() >= ready
+        quiet = key not in self._failed and time.time() - state[3] / 1e9 > SETTLE
+        rested = quiet or time.monotonic() >= ready
         if not rested or _being_written(real):
             return
         del self.waiting[key]
@@ -141,8 +166,11 @@ class Trays:
             self._once(f"{path} can't be read: {error}")
             self._taken[(wire, path)] = state
         except StoreError as error:
+            failed = self._failed[(wire, path)] = self._failed.get((wire, path), 0) + 1
+            if self._tries and failed >= self._tries:
+                raise
             self._once(f"{path} is not taken yet: {error}")
-            self.waiting[(wire, path)] = (state, time.monotonic() + LATER)
+            self.waiting[(wire, path)] = (state, time.monotonic() + (SETTLE if self._tries else LATER))
         except KoaljaError as error:
             self._once(f"{path} is not taken: {error}")
             self._taken[(wire, path)] = state
@@ -150,6 +178,7 @@ class Trays:
             if self.stop.is_set() and receipt is None:
                 return
             self._taken[(wire, path)] = state
+            self._failed.pop((wire, path), None)
             if receipt is not None:
                 taken(receipt)
 

@@ -20,7 +20,7 @@ from koalja_fn import ids
 from koalja_fn.engine.arriving import Receipt
 from koalja_fn.errors import NotFound, Refused, StoreError, UsageError
 from koalja_fn.events import Event
-from koalja_fn.local.intray import SETTLE, Talk, Trays, silent
+from koalja_fn.local.intray import Talk, Trays, silent
 from koalja_fn.local.offering import Intake, check_wire, offers_of, patiently, untyped_on
 from koalja_fn.local.patterns import pattern
 from koalja_fn.local.spool import IN_MEMORY, PREFIX, spool_stream
@@ -93,8 +93,10 @@ def in_batches(events: Iterable[Event]) -> Iterator[list[Event]]:
 
 def give(intake: Intake, wire: str, events: Iterable[Event], spool: Path) -> list[Receipt]:
     """Give events to an intake at once; files are lent, for the intake keeps what it is given."""
-    lent = [replace(one, payload=_lend(one.payload, spool)) for one in events]
+    lent: list[Event] = []
     try:
+        for one in events:
+            lent.append(replace(one, payload=_lend(one.payload, spool)))
         return intake.accept(offers_of(lent, wire))
     finally:
         for one in lent:
@@ -140,12 +142,7 @@ def feed(
     wanted = pattern(wire, glob, folder)
     if next(wanted.files(), None) is None:
         raise UsageError(f"--in {text}: no file matches", why=f"seen from {folder}", cure="quote the pattern")
-    trays = Trays(intake, home or folder, [wanted], stop, warn)
-    receipts: list[Receipt] = []
-    trays.look(receipts.append)
-    while trays.waiting and not stop.wait(SETTLE / 5):
-        trays.look_again(receipts.append)
-    return receipts
+    return Trays(intake, home or folder, [wanted], stop, warn, tries=3).take_all()
 
 
 def feed_lines(

@@ -195,6 +195,30 @@ def test_a_file_that_vanishes_is_no_error(tmp_path: Path, inbox: Path, warnings:
     assert warnings == []
 
 
+def test_a_scan_does_not_wait_for_ever(
+    tmp_path: Path, inbox: Path, warnings: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(intray, "PATIENCE", 0.4)
+    intake = MemoryIntake(PLAN)
+    with (inbox / "log.json").open("w"):
+        (inbox / "a.json").write_text("a")
+        intray.scan_once(intake, tmp_path, PLAN, warn=warnings.append)
+    assert intake.payloads == [b"a"]
+    assert "log.json" in warnings[0]
+
+
+def test_a_scan_ends_when_there_is_no_room(tmp_path: Path, inbox: Path):
+    def no_room() -> None:
+        raise StoreError("no room")
+
+    (inbox / "a.json").write_text("a")
+    intake = MemoryIntake(PLAN)
+    intake.before = no_room
+    with pytest.raises(StoreError):
+        intray.scan_once(intake, tmp_path, PLAN)
+    assert intake.calls == 3
+
+
 # --- watching
 
 
@@ -254,6 +278,18 @@ def test_no_room_is_tried_again(
     watching(intake)
     until(lambda: intake.payloads == [b"a"])
     assert len(warnings) == 1
+
+
+def test_no_room_is_not_tried_all_the_time(inbox: Path, watching: Watch):
+    def no_room() -> None:
+        raise StoreError("no room")
+
+    intake = MemoryIntake(PLAN)
+    intake.before = no_room
+    (inbox / "a.json").write_text("a")
+    watching(intake)
+    time.sleep(2)
+    assert intake.calls == 1
 
 
 def test_thousands_of_files(inbox: Path, watching: Watch):
