@@ -32,19 +32,23 @@ class Finding:
 @click.command()
 @reports_errors
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False), default=".")
+@click.option("--verify", is_flag=True, help="Replay all logs and hash all payloads of FOLDER again.")
 @output_option
-def doctor(folder: Path, output: str) -> None:
+def doctor(folder: Path, verify: bool, output: str) -> None:
     """Look for what this machine lacks to run circuits in FOLDER.
 
     \b
     Examples:
       koalja-fn doctor
       koalja-fn doctor ./mycode -o json
+      koalja-fn doctor ./mycode --verify
 
     \b
     Exit status: 0 nothing is missing; 1 something is.
     """
     findings = list(_look(folder))
+    if verify:
+        findings.append(_verify(folder))
     if output == "json":
         emit_json([asdict(finding) for finding in findings])
     else:
@@ -115,3 +119,26 @@ def _circuit(folder: Path) -> Finding:
         f"{opened.circuit.name if opened.circuit else folder.name}, {errors} errors",
         f"koalja-fn check {folder}",
     )
+
+
+def _verify(folder: Path) -> Finding:
+    """Whether the registry and the store keep their promises."""
+    from koalja_fn.engine.auditing import audit
+    from koalja_fn.local.opening import find_folder, open_registry, state_folder
+    from koalja_fn.registry import overview
+    from koalja_fn.store import FileStore
+
+    home = find_folder(folder)
+    registry, store = open_registry(home), FileStore(state_folder(home) / "objects")
+    try:
+        wrong = registry.read(
+            lambda tx: [
+                text for circuit in overview.circuits(tx) for text in audit(tx, circuit.id, store.verify)
+            ]
+        )
+    finally:
+        store.close()
+        registry.close()
+    if not wrong:
+        return Finding("records", True, "logs, snapshots, positions and payloads agree")
+    return Finding("records", False, "; ".join(wrong[:20]), "keep a copy of .koalja and report it")

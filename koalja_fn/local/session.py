@@ -17,7 +17,7 @@ from koalja_fn.engine.sinking import Sinks
 from koalja_fn.local.workplace import Workplace
 from koalja_fn.model import AnnotatedValue
 from koalja_fn.program.calling import Caller
-from koalja_fn.registry import overview, records, snapshots, tasks, values
+from koalja_fn.registry import records, snapshots, tasks, values
 from koalja_fn.registry.registry import Transaction
 
 RUN_FILE = "run.json"
@@ -94,6 +94,8 @@ class Session:
 
     def counts(self) -> list[Counts]:
         """The tasks and what they have before them, in the order of the file."""
+        from koalja_fn.registry import overview
+
         plan = self.workplace.plan
 
         def look(tx: Transaction) -> list[Counts]:

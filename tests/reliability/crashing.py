@@ -83,7 +83,7 @@ class Sender:
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def work(self) -> None:
-        """Send until told to stop: new values, unsure ones again, and some that were acknowledged long ago."""
+        """Send until told to stop: new values, unsure ones again, some that were acknowledged long ago."""
         chance = random.Random(self.seed + self.sent)
         while not self._stop.is_set():
             batch = [self.sent + n for n in range(chance.randint(1, 6))]
@@ -154,17 +154,29 @@ def start_run(folder: Path) -> subprocess.Popen[bytes]:
     return process
 
 
-def kill_round(folder: Path, sender: Sender, seconds: float) -> None:
-    """Let it run for so long, then SIGKILL the runner alone."""
+def kill_round(folder: Path, sender: Sender, chance: random.Random) -> None:
+    """Let it run for a moment, then SIGKILL the runner alone; in one round of six before it listens."""
+    (folder / ".koalja/run.json").unlink(missing_ok=True)
     process = start_run(folder)
     thread = sender.start()
+    early = chance.random() < 1 / 6
+    if not early:
+        wait_until_it_listens(folder, process)
     try:
-        process.wait(seconds)
+        process.wait(chance.uniform(0.05, 0.6))
     except subprocess.TimeoutExpired:
         os.kill(process.pid, signal.SIGKILL)
     process.wait()
     sender.stop()
     thread.join()
+
+
+def wait_until_it_listens(folder: Path, process: subprocess.Popen[bytes]) -> None:
+    """Return when the run has said where it listens, or has ended."""
+    until = time.monotonic() + 30
+    while process.poll() is None and not (folder / ".koalja/run.json").exists():
+        assert time.monotonic() < until, (folder / "run.log").read_text()
+        time.sleep(0.005)
 
 
 def run_once(folder: Path) -> dict[str, object]:

@@ -37,7 +37,7 @@ def test_nothing_is_lost_and_nothing_done_twice_over_rounds_of_sigkill(tmp_path:
     chance = random.Random(20261122)
     sender = Sender(folder, 7)
     for _ in range(ROUNDS):
-        kill_round(folder, sender, chance.uniform(0.05, 0.9))
+        kill_round(folder, sender, chance)
     run_once(folder)
 
     registry, store = open_registry(folder), FileStore(state_folder(folder) / "objects")
@@ -61,8 +61,17 @@ def test_nothing_is_lost_and_nothing_done_twice_over_rounds_of_sigkill(tmp_path:
     assert sorted(contents(registry, store, "pairs")) == sorted(
         a + b for a, b in zip(left, right, strict=True)
     )
-    doomed = registry.read(lambda tx: snapshots.dead(tx, task_row(tx, "doomed")))
-    assert len(doomed) == sum("7" in text for text in left)
+    dead = [
+        (left[int(position)], outcomes)
+        for position, outcomes in registry.read(lambda tx: dead_letters(tx, "doomed"))
+    ]
+    failed = [text for text, outcomes in dead if "failed" in outcomes]
+    assert all("7" in text for text in failed)
+    # Those whose every runner was killed are dead, too.
+    lost = [text for text, outcomes in dead if set(outcomes) == {"lost"}]
+    assert sorted(failed + lost) == sorted(
+        [text for text in left if "7" in text] + [text for text in lost if "7" not in text]
+    )
 
 
 @pytest.mark.slow
@@ -73,7 +82,7 @@ def test_rewiring_between_kills_loses_nothing(tmp_path: Path) -> None:
     chance = random.Random(11)
     sender = Sender(folder, 9)
     for _ in range(max(10, ROUNDS // 5)):
-        kill_round(folder, sender, chance.uniform(0.3, 0.9))
+        kill_round(folder, sender, chance)
         write_circuit(folder, window=chance.choice(["[5/2]", "[4/1]", "[3]", ""]), join=chance.random() < 0.6)
     write_circuit(folder)
     run_once(folder)
@@ -85,7 +94,19 @@ def test_rewiring_between_kills_loses_nothing(tmp_path: Path) -> None:
     assert {int(text) for text in contents(registry, store, "in")} >= sender.acknowledged
 
 
-def task_row(tx: Transaction, name: str) -> int:
-    row = tx.one("SELECT id FROM task WHERE name = ?", name)
+def dead_letters(tx: Transaction, task: str) -> list[tuple[str, list[str]]]:
+    """For each dead letter, the number in its value and the outcomes of its attempts."""
+    row = tx.one("SELECT id FROM task WHERE name = ?", task)
     assert row is not None
-    return int(row[0])
+    found = []
+    for snapshot in snapshots.dead(tx, row[0]):
+        (pair,) = snapshots.members(tx, snapshot.rid)[0].values
+        source = tx.one(
+            "SELECT i.first FROM value v JOIN snapshot_input i ON i.snapshot = v.snapshot"
+            " WHERE v.id = ? AND i.input = 'left'",
+            pair.id,
+        )
+        assert source is not None
+        attempts = tx.all("SELECT outcome FROM execution WHERE snapshot = ?", snapshot.rid)
+        found.append((str(source[0]), [outcome for (outcome,) in attempts]))
+    return found
