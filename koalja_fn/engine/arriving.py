@@ -10,7 +10,7 @@ from pathlib import Path
 
 from koalja_fn import ids
 from koalja_fn.engine import backlog
-from koalja_fn.engine.plans import CircuitPlan
+from koalja_fn.engine.plans import CircuitPlan, TaskPlan
 from koalja_fn.errors import Conflict, Full, NotFound
 from koalja_fn.model import AnnotatedValue, Circuit
 from koalja_fn.registry import Registry, records, values
@@ -93,6 +93,7 @@ class Intake:
                     f"circuit {self.circuit.name} has no wire {offer.wire!r}",
                     cure=f"one of: {', '.join(sorted(self._plan.wires))}",
                 )
+        self._refuse_if_full({offer.wire for offer in offers})
         candidates = [
             self._candidate(offer, stored) for offer, stored in zip(offers, self._put(offers), strict=True)
         ]
@@ -150,6 +151,12 @@ class Intake:
         self._ring({wire})
         return receipt
 
+    def _refuse_if_full(self, wires: set[str]) -> None:
+        """Refuse before a payload is stored; the transaction looks again."""
+        full = self._registry.read(lambda tx: backlog.full_reader(tx, self._plan, wires))
+        if full is not None:
+            raise _full(full)
+
     def _type_of(self, wire: str, path: Path) -> str:
         from koalja_fn.program.naming import media_type
 
@@ -172,17 +179,12 @@ class Intake:
         if identity == "content":
             return _Candidate(offer, stored, ids.derive("content", circuit, offer.wire, stored.digest))
         if identity == "none" or not (offer.event_source or offer.event_id):
-            drawn = fresh_event_id()
+            drawn = ids.fresh_event_id(time.time_ns() // 1000, os.urandom(10))
             return _Candidate(
                 offer, stored, ids.ingested_value(circuit, offer.wire, offer.event_source, drawn)
             )
         value = ids.ingested_value(circuit, offer.wire, offer.event_source, offer.event_id)
         return _Candidate(offer, stored, value)
-
-
-def fresh_event_id() -> str:
-    """A new id that sorts by time: 12 hexadecimal digits of milliseconds, 20 of chance."""
-    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
 
 
 @dataclass
@@ -222,6 +224,13 @@ class ConflictingEvent(Exception):
         )
 
 
+def _full(plan: TaskPlan) -> Full:
+    return Full(
+        f"task {plan.name} has {plan.task.backlog} values waiting, as many as its backlog allows",
+        cure="send the same again later",
+    )
+
+
 def arrive(
     tx: Transaction, clock: Callable[[], int], plan: CircuitPlan, candidates: Sequence[_Candidate]
 ) -> list[Receipt]:
@@ -233,10 +242,7 @@ def arrive(
     """
     full = backlog.full_reader(tx, plan, {c.offer.wire for c in candidates})
     if full is not None:
-        raise Full(
-            f"task {full.name} has {full.task.backlog} values waiting, as many as its backlog allows",
-            cure="send the same again later",
-        )
+        raise _full(full)
     receipts: dict[int, Receipt] = {}
     wires = sorted({c.offer.wire for c in candidates})
     for wire in wires:
