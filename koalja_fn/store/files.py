@@ -248,8 +248,9 @@ class FileStore:
             new = self._large.take(path, fd, name, size)
             self._count(taken=size) if new else self._count(known=size)
             return self._stored(name, size)
-        name, size, new = self._large.copy_of(fd)
-        _check_unchanged(path, before, os.fstat(fd), size)
+        name, size, new = self._large.copy_of(
+            fd, lambda size: _check_unchanged(path, before, os.fstat(fd), size)
+        )
         self._count(written=size) if new else self._count(known=size)
         if take:
             path.unlink()

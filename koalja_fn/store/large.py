@@ -10,7 +10,7 @@ import itertools
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -38,7 +38,10 @@ class LargeFiles:
         return self.root / name[:2] / name[2:]
 
     def write(self, chunks: Iterable[bytes]) -> tuple[str, int, bool]:
-        """Keep what `chunks` yields; return its name, its size, and whether it was new."""
+        """Keep what `chunks` yields; return its name, its size, and whether it was new.
+
+        If `chunks` raises, also at its end, nothing is kept.
+        """
         with self._temporary() as (path, fd):
             sha, size = hashlib.sha256(), 0
             for chunk in chunks:
@@ -47,13 +50,17 @@ class LargeFiles:
                 size += len(chunk)
             return self._keep(path, fd, sha.hexdigest(), size)
 
-    def copy_of(self, source: int) -> tuple[str, int, bool]:
-        """Keep the content of an open file, sharing its extents where the file system can."""
+    def copy_of(self, source: int, check: Callable[[int], None]) -> tuple[str, int, bool]:
+        """Keep the content of an open file, sharing its extents where the file system can.
+
+        `check` is called with the size before anything is kept, and may raise.
+        """
         with self._temporary() as (path, fd):
             if disk.clone(source, fd):
                 name, size = digest_of(fd)
+                check(size)
                 return self._keep(path, fd, name, size)
-        return self.write(_chunks(source))
+        return self.write(_checked(_chunks(source), check))
 
     def take(self, path: Path, fd: int, name: str, size: int) -> bool:
         """Move the file at `path`, open as `fd`, in as the payload `name`; return whether it was new."""
@@ -179,6 +186,14 @@ def _chunks(fd: int) -> Iterator[bytes]:
     os.lseek(fd, 0, os.SEEK_SET)
     while chunk := os.read(fd, disk.CHUNK):
         yield chunk
+
+
+def _checked(chunks: Iterable[bytes], check: Callable[[int], None]) -> Iterator[bytes]:
+    size = 0
+    for chunk in chunks:
+        size += len(chunk)
+        yield chunk
+    check(size)
 
 
 def _damaged(name: str, root: Path) -> StoreError:
