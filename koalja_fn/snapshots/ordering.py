@@ -98,7 +98,10 @@ class Gate:
             yield from self._release(source)
 
     def lapse(self, now: int, within: int) -> Iterator[Arrival | Skipped]:
-        """Give up the gaps that have been waited for long enough."""
+        """Give up the gaps that have been waited for long enough, source by source.
+
+        Sources come in the order in which they began to hold values back.
+        """
         for source in list(self.held):
             while source in self.held and self._waited_since(source) + within <= now:
                 yield from self._give_up(source)

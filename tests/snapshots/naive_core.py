@@ -31,6 +31,7 @@ class NaiveCore:
         self.matched = []
         self.given_up = []  # (pair, when)
         self.sequence = {}  # (input number, source) -> [expected, [(number, time, arrival)]]
+        self.holding = []  # keys of `sequence`, in the order in which they began to hold values back
         self.out = []
         self.cause = 0
 
@@ -173,6 +174,15 @@ class NaiveCore:
         self.go_on(n, line)
         if len(line[1]) >= 100:
             self.jump(n, a.source, line)
+        self.note_holding(n, a.source)
+
+    def note_holding(self, n, source):
+        key = (n, source)
+        holds = bool(self.sequence[key][1])
+        if holds and key not in self.holding:
+            self.holding.append(key)
+        if not holds and key in self.holding:
+            self.holding.remove(key)
 
     def go_on(self, n, line):
         while any(number <= line[0] for number, _, _ in line[1]):
@@ -203,9 +213,11 @@ class NaiveCore:
                 for n in sorted(group[2]):
                     self.out.append(Unmatched(self.spec.inputs[n].name, group[2][n], 1, "alone"))
         for n, i in enumerate(self.spec.inputs):
-            for (m, source), line in list(self.sequence.items()) if i.ordered else []:
-                while m == n and any(when + within <= self.now for _, when, _ in line[1]):
+            for m, source in [key for key in self.holding if key[0] == n and i.ordered]:
+                line = self.sequence[m, source]
+                while any(when + within <= self.now for _, when, _ in line[1]):
                     self.jump(n, source, line)
+                self.note_holding(m, source)
 
     def free(self):
         if not self.rate_allows():
