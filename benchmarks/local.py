@@ -23,11 +23,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from koalja_fn.commands.run import _session
 from koalja_fn.engine.arriving import Offer
 from koalja_fn.engine.forming import form
 from koalja_fn.local.display import Plain
 from koalja_fn.local.serving import Server, entry
+from koalja_fn.local.session import session_of
 from koalja_fn.local.workplace import open_workplace
 
 TRUE = "[bench]\n(in) task ()\n    run = /bin/true\n    concurrency = 8\n"
@@ -46,7 +46,7 @@ def executions(count: int) -> tuple[float, float]:
     folder = folder_with(TRUE)
     try:
         with open_workplace(folder) as workplace:
-            session = _session(workplace, Plain(quiet=True), 8)
+            session = session_of(workplace, Plain(quiet=True), jobs=8)
             session.intake.accept([Offer("in", b"x", "/bench", str(n)) for n in range(count)])
             commits = workplace.registry.commits
             begin = time.perf_counter()
@@ -74,7 +74,7 @@ def arrivals(count: int, batch: int) -> float:
     folder = folder_with(WINDOW)
     try:
         with open_workplace(folder) as workplace:
-            session = _session(workplace, Plain(quiet=True), 8)
+            session = session_of(workplace, Plain(quiet=True), jobs=8)
             session.start()
             server = Server(
                 entry(session.intake, spool=workplace.state / "spool"), spool=workplace.state / "spool"

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 import click
 
 from koalja_fn.commands.shared import emit_json, output_option, reports_errors
-from koalja_fn.errors import Busy, KoaljaError
+from koalja_fn.errors import Busy
 
 if TYPE_CHECKING:
     from koalja_fn.local.display import Display
     from koalja_fn.local.session import Session
-    from koalja_fn.local.workplace import Workplace
 
 
 @click.command()
@@ -78,30 +77,19 @@ def run(
     6 another run has the folder; 130 with --once: interrupted.
     """
     from koalja_fn.local import display as displays
+    from koalja_fn.local.session import session_of
     from koalja_fn.local.workplace import open_workplace
 
     live = not once and not quiet and displays.fits(sys.stderr)
     display: Display = displays.Live() if live else displays.Plain(quiet=quiet)
     with _until_signalled() as stop, open_workplace(path, discards=discards) as workplace:
-        session = _session(workplace, display, jobs)
+        session = session_of(workplace, display, jobs=jobs)
         for change in workplace.changes:
             display.say(f"{change.task}: {change.what} {change.text}".rstrip())
         if once:
             _run_once(session, display, stop, feeds, lines, output)
         else:
             _run_on(session, display, stop, feeds, lines, port)
-
-
-def _session(workplace: Workplace, display: Display, jobs: int | None) -> Session:
-    import os
-
-    from koalja_fn.local.session import Session, Talk
-
-    def trouble(error: BaseException) -> None:
-        display.say(str(error) if isinstance(error, KoaljaError) else f"unexpected: {error!r}")
-
-    cores = len(os.sched_getaffinity(0))
-    return Session(workplace, Talk(display.ended, trouble), jobs=jobs or 4 * cores)
 
 
 def _run_once(

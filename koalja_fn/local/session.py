@@ -14,6 +14,8 @@ from koalja_fn.engine.arriving import Intake
 from koalja_fn.engine.executing import Executed, Executor
 from koalja_fn.engine.running import Engine
 from koalja_fn.engine.sinking import Sinks
+from koalja_fn.errors import KoaljaError
+from koalja_fn.local.display import Display
 from koalja_fn.local.workplace import Workplace
 from koalja_fn.model import AnnotatedValue
 from koalja_fn.program.calling import Caller
@@ -146,6 +148,16 @@ class Session:
         if executed.wires:
             self.sinks.ring(executed.wires)
         self._talk.ended(executed)
+
+
+def session_of(workplace: Workplace, display: Display, *, jobs: int | None = None) -> Session:
+    """A session that tells a display; `jobs` programs at once, else four for each core."""
+
+    def trouble(error: BaseException) -> None:
+        display.say(str(error) if isinstance(error, KoaljaError) else f"unexpected: {error!r}")
+
+    cores = len(os.sched_getaffinity(0))
+    return Session(workplace, Talk(display.ended, trouble), jobs=jobs or 4 * cores)
 
 
 def _dead_letters(tx: Transaction, task: int, name: str) -> list[dict[str, Any]]:
