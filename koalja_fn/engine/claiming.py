@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 from koalja_fn.engine import backlog
 from koalja_fn.engine.plans import CircuitPlan, TaskPlan
-from koalja_fn.engine.usual import Usual
 from koalja_fn.model import AnnotatedValue
 from koalja_fn.registry import records, snapshots, tasks, values
 from koalja_fn.registry.records import Attempt
@@ -75,8 +74,9 @@ def claim(
 
     None while a reader of its outputs has a full backlog, or while a dead letter stops a strict task.
     """
-    places = min(most, plan.task.concurrency - snapshots.running(tx, plan.id))
-    if places <= 0 or tasks.generation(tx, plan.id) != plan.generation:
+    generation, running = tasks.standing(tx, plan.id)
+    places = min(most, plan.task.concurrency - running)
+    if places <= 0 or generation != plan.generation:
         return []
     if plan.task.strict:
         first = snapshots.first_open(tx, plan.id)
@@ -108,7 +108,6 @@ def complete(
     for wire in sorted(placed):
         _place(tx, clock, circuit.wires[wire], placed[wire], claim.rid)
     _record(tx, now, claim, ending, "done")
-    _note_what_is_unusual(tx, now, claim, ending)
     settle(tx, claim.plan, claim.rid, 1)
     return set(placed)
 
@@ -212,15 +211,3 @@ def _record(tx: Transaction, now: int, claim: Claim, ending: Ending, outcome: st
     )
     for remark in ending.remarks:
         records.remark(tx, claim.plan.id, claim.rid, now, remark.kind, remark.text, remark.body)
-
-
-def _note_what_is_unusual(tx: Transaction, now: int, claim: Claim, ending: Ending) -> None:
-    usual = Usual.from_json(records.usual(tx, claim.plan.id))
-    size_out = sum(value.size for value in ending.values)
-    usual, anomalies = usual.with_execution(ending.seconds, ending.size_in, size_out, claim.formed)
-    records.keep_usual(tx, claim.plan.id, usual.to_json())
-    for anomaly in anomalies:
-        body = {"value": anomaly.value, "mean": anomaly.mean, "deviation": anomaly.deviation}
-        records.remark(
-            tx, claim.plan.id, claim.rid, now, "anomaly", anomaly.text, {"what": anomaly.what, **body}
-        )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from koalja_fn import ids
 from koalja_fn.engine import claiming
 from koalja_fn.engine.claiming import Claim, Ending, Fenced, Remark
+from koalja_fn.engine.noticing import Noticing
 from koalja_fn.engine.plans import CircuitPlan
 from koalja_fn.errors import StoreError
 from koalja_fn.model import AnnotatedValue
@@ -15,6 +16,7 @@ from koalja_fn.program.calling import Caller
 from koalja_fn.program.cancel import Cancel
 from koalja_fn.program.contract import Job, OutputFile, Reason, Result
 from koalja_fn.registry import Registry, snapshots
+from koalja_fn.registry.registry import Transaction
 from koalja_fn.registry.snapshots import Members
 from koalja_fn.store import Store, Stored
 
@@ -24,7 +26,7 @@ class Executed:
     """What became of a claim.
 
     `outcome` is done, failed, dead, cancelled or lost; `wires` have new values; `due` is when the next
-    attempt may start.
+    attempt may start; `following` was claimed in the same transaction.
     """
 
     claim: Claim
@@ -32,6 +34,7 @@ class Executed:
     ending: Ending
     wires: frozenset[str] = frozenset()
     due: int | None = None
+    following: Claim | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +47,33 @@ class Lineage:
     size: int
 
 
+def nothing(_: Transaction) -> Claim | None:
+    """Claim nothing."""
+    return None
+
+
 class Executor:
     """Executes claims; called from as many threads at once as one likes."""
 
     def __init__(self, registry: Registry, store: Store, caller: Caller, circuit: CircuitPlan) -> None:
+        self.noticing = Noticing(registry)
         self._registry = registry
         self._store = store
         self._caller = caller
         self._circuit = circuit
 
-    def execute(self, claim: Claim, stop: Cancel | None = None) -> Executed:
+    def execute(
+        self,
+        claim: Claim,
+        stop: Cancel | None = None,
+        follow: Callable[[Transaction], Claim | None] = nothing,
+    ) -> Executed:
         """Run the claimed snapshot's program and commit what came of it.
 
         Whatever goes wrong on the way (a damaged payload, a full disk) is a failed attempt, on record.
+        `follow` may claim what to run next, in the transaction that commits this one.
         """
-        members = self._registry.read(lambda tx: snapshots.members(tx, claim.rid))
+        members = self._registry.peek(lambda tx: snapshots.members(tx, claim.rid))
         lineage = lineage_of(members)
         task = claim.plan.task
         if lineage.hops > task.max_hops:
@@ -78,7 +93,7 @@ class Executor:
             return self._fail(claim, self._ending(claim, lineage, result, reason="store", message=str(error)))
         finally:
             self._caller.discard(result)
-        return self._complete(claim, self._ending(claim, lineage, result, values=outputs))
+        return self._complete(claim, self._ending(claim, lineage, result, values=outputs), follow)
 
     def _job(self, claim: Claim, members: Sequence[Members]) -> Job:
         task, code = claim.plan.task, claim.plan.code
@@ -168,14 +183,23 @@ class Executor:
         self._registry.transact(lambda tx: claiming.release(tx, self._registry.clock(), claim, ending))
         return Executed(claim, "cancelled", ending)
 
-    def _complete(self, claim: Claim, ending: Ending) -> Executed:
+    def _complete(
+        self, claim: Claim, ending: Ending, follow: Callable[[Transaction], Claim | None]
+    ) -> Executed:
+        made = sum(value.size for value in ending.values)
+        odd = self.noticing.notice(claim.plan.id, ending.seconds, ending.size_in, made, claim.formed)
+        if odd:
+            ending = replace(ending, remarks=[*ending.remarks, *odd])
+
+        def step(tx: Transaction) -> tuple[set[str], Claim | None]:
+            wires = claiming.complete(tx, self._registry.clock, self._circuit, claim, ending)
+            return wires, follow(tx)
+
         try:
-            wires = self._registry.transact(
-                lambda tx: claiming.complete(tx, self._registry.clock, self._circuit, claim, ending)
-            )
+            wires, following = self._registry.transact(step)
         except Fenced:
             return Executed(claim, "lost", ending)
-        return Executed(claim, "done", ending, frozenset(wires))
+        return Executed(claim, "done", ending, frozenset(wires), following=following)
 
     def _fail(self, claim: Claim, ending: Ending) -> Executed:
         try:

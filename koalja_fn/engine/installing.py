@@ -19,7 +19,18 @@ from koalja_fn.program.locating import Located
 from koalja_fn.registry import records, snapshots, tasks
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.registry.tasks import LinkRow, LogRecord, TaskRow
-from koalja_fn.snapshots import InputSpec, Spec, State, due, fresh, held, pending, spec_of, unchanged
+from koalja_fn.snapshots import (
+    InputSpec,
+    Spec,
+    State,
+    due,
+    fresh,
+    held,
+    pending,
+    spec_of,
+    stragglers,
+    unchanged,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +149,10 @@ def _rewire(tx: Transaction, now: int, known: TaskRow, plan: TaskPlan, generatio
             starts[wire] = _start(tx, plan, wire) if link is None else _unused(tx, known, old, state, link)
         if item.indexed:
             bases[item.name] = snapshots.next_feed_index(tx, known.id, item.name)
+    for left in stragglers(old, state, plan.spec):
+        row = None if left.input in old.indexed else _wire_of(tx, known, old, left.input)
+        last = left.first + left.count - 1
+        tasks.pass_over(tx, known.id, now, left.input, row, left.first, last, left.reason)
     wired = Wiring(plan.spec, starts, bases, generation)
     following = wired.apply(old, state)
     head = known.log_head + 1
@@ -151,6 +166,10 @@ def _rewire(tx: Transaction, now: int, known: TaskRow, plan: TaskPlan, generatio
     for name, link in links.items():
         if name not in plan.spec.wires and not link.retired:
             tasks.retire_link(tx, known.id, link.wire, _unused(tx, known, old, state, link))
+
+
+def _wire_of(tx: Transaction, known: TaskRow, spec: Spec, name: str) -> int:
+    return tasks.wire_row(tx, known.id, next(i.wires[0] for i in spec.inputs if i.name == name))
 
 
 def _relink(

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 from koalja_fn.engine import claiming, forming
 from koalja_fn.engine.claiming import Claim
@@ -120,6 +121,8 @@ class Engine:
             self._work.put(None)
         for thread in self._threads:
             thread.join()
+        if self._executor.noticing.changed:
+            self._registry.transact(self._executor.noticing.write)
 
     # The dispatcher
 
@@ -128,7 +131,7 @@ class Engine:
         while True:
             with self._bell:
                 self._dispatching = False
-                if not (self._rung or self._stopping):
+                if not (self._rung or self._claimable() or self._stopping):
                     self._bell.notify_all()
                     self._bell.wait(self._pause())
                 if self._stopping:
@@ -137,6 +140,8 @@ class Engine:
                 rung, self._rung = self._rung | self._due_now(), set()
             now = time.monotonic()
             try:
+                if self._executor.noticing.changed and now - swept > _SWEEP:
+                    self._registry.transact(self._executor.noticing.write)
                 if now - beaten > LEASE / 3:
                     self._registry.transact(self._beat)
                     beaten = now
@@ -152,18 +157,27 @@ class Engine:
                 self._ring_tasks(rung)
                 time.sleep(_SWEEP)
 
+    def _claimable(self) -> bool:
+        """Whether there are places and tasks that may fill them; the bell is held."""
+        return bool(self._ready) and len(self._active) < self._jobs
+
     def _step(self, rung: set[str]) -> None:
         """Form what was rung and claim what there is room for, in one transaction; hand out the claims."""
         with self._bell:
             places = self._jobs - len(self._active)
-            wanted = self._ready | rung
-        if not rung and not (places and wanted):
-            return
-        step = self._registry.transact(lambda tx: self._form_and_claim(tx, rung, wanted, places))
+            if not rung and not (places and self._ready):
+                return
+            wanted, self._ready = self._ready | rung, set()
+        try:
+            step = self._registry.transact(lambda tx: self._form_and_claim(tx, rung, wanted, places))
+        except BaseException:
+            with self._bell:
+                self._ready |= wanted
+            raise
         self._remembered |= step.remembered
         with self._bell:
             self._rung |= step.again
-            self._ready = (self._ready - wanted) | step.left
+            self._ready |= step.left
             for name, due in step.due.items():
                 if due is None:
                     self._due.pop(name, None)
@@ -179,7 +193,7 @@ class Engine:
         for name in self._circuit.tasks:
             if name in rung:
                 self._form(tx, self._circuit.tasks[name], step)
-        for name in _rotated(wanted | rung, self._registry.commits):
+        for name in _rotated(wanted, self._registry.commits):
             self._claim(tx, self._circuit.tasks[name], step, places)
         return step
 
@@ -196,12 +210,14 @@ class Engine:
         step.due[plan.name] = formation.due
 
     def _claim(self, tx: Transaction, plan: TaskPlan, step: _Step, places: int) -> None:
-        now = self._registry.clock()
+        """Claim for a task; it is left to be looked at again where only places were lacking."""
         room = places - len(step.claims)
+        found: list[Claim] = []
         if room > 0:
-            step.claims += claiming.claim(tx, now, self._circuit, plan, self._owner, room, LEASE)
-        due = snapshots.next_due(tx, plan.id)
-        if due is not None and due <= now:
+            now = self._registry.clock()
+            found = claiming.claim(tx, now, self._circuit, plan, self._owner, room, LEASE)
+            step.claims += found
+        if len(found) == room:
             step.left.add(plan.name)
 
     def _due_now(self) -> set[str]:
@@ -252,31 +268,51 @@ class Engine:
 
     def _serve(self) -> None:
         while (claim := self._work.get()) is not None:
-            executed: Executed | None = None
-            try:
-                if self._stopping:
-                    self._give_back(claim)
-                else:
-                    executed = self._executor.execute(claim, self._cancel)
-            except Exception as error:
-                # The claim is not renewed any more: when its lease is over the sweep takes it up.
-                self._trouble(error)
-            self._finished(claim, executed)
-            if executed is not None:
-                self._ended(executed)
+            following: Claim | None = claim
+            while following is not None:
+                following = self._run(following)
 
-    def _give_back(self, claim: Claim) -> None:
-        self._registry.transact(lambda tx: claiming.release(tx, self._registry.clock(), claim))
+    def _run(self, claim: Claim) -> Claim | None:
+        """Execute a claim; return one that was made in the same transaction, to go on with."""
+        executed: Executed | None = None
+        try:
+            if self._stopping:
+                self._registry.transact(lambda tx: claiming.release(tx, self._registry.clock(), claim))
+            else:
+                follow = partial(self._following, claim.plan)
+                executed = self._executor.execute(claim, self._cancel, follow)
+        except Exception as error:
+            # The claim is not renewed any more: when its lease is over the sweep takes it up.
+            self._trouble(error)
+        self._finished(claim, executed)
+        if executed is None:
+            return None
+        self._ended(executed)
+        return executed.following
+
+    def _following(self, plan: TaskPlan, tx: Transaction) -> Claim | None:
+        """The task's next snapshot for the same worker, unless others wait for a place."""
+        if self._stopping or self._ready - {plan.name}:
+            return None
+        now = self._registry.clock()
+        found = claiming.claim(tx, now, self._circuit, plan, self._owner, 1, LEASE)
+        return found[0] if found else None
 
     def _finished(self, claim: Claim, executed: Executed | None) -> None:
+        plan = claim.plan
         with self._bell:
             self._active.pop(claim.rid, None)
-            self._rung.add(claim.plan.name)
-            self._rung |= self._producers.get(claim.plan.name, set())
+            if executed is None or executed.following is None:
+                self._ready.add(plan.name)
+            else:
+                self._active[executed.following.rid] = executed.following
+            if plan.spec.elastic:
+                self._rung.add(plan.name)
+            self._ready |= self._producers.get(plan.name, set())
             if executed is not None:
-                self._rung |= {plan.name for plan in self._circuit.readers(executed.wires)}
+                self._rung |= {reader.name for reader in self._circuit.readers(executed.wires)}
                 if executed.due is not None:
-                    heapq.heappush(self._retries, (executed.due, claim.plan.name))
+                    heapq.heappush(self._retries, (executed.due, plan.name))
             self._bell.notify_all()
 
     # Idleness

@@ -65,6 +65,10 @@ class Registry:
         """Run `step`, which only reads, on one consistent state."""
         return self._database.read(step)
 
+    def peek(self, step: Callable[[Transaction], T]) -> T:
+        """Run `step`, which reads rows that never change once they are there."""
+        return self._database.peek(step)
+
     def clock(self) -> int:
         """The registry's time, µs since 1970: always later than the last answer.
 

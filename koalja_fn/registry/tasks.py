@@ -213,11 +213,15 @@ def pass_over(
     )
 
 
-def generation(tx: Transaction, task: int) -> int:
-    """The wiring generation that is in force."""
-    row = tx.one("SELECT generation FROM task WHERE id = ?", task)
+def standing(tx: Transaction, task: int) -> tuple[int, int]:
+    """The wiring generation that is in force, and how many of the task's snapshots are claimed."""
+    row = tx.one(
+        "SELECT generation, (SELECT count(*) FROM snapshot WHERE task = t.id AND state = 'running')"
+        " FROM task t WHERE id = ?",
+        task,
+    )
     assert row is not None
-    return int(row[0])
+    return int(row[0]), int(row[1])
 
 
 def insert(tx: Transaction, circuit: int, name: str, spec: str, state: str, due: int | None) -> int:

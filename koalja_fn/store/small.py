@@ -54,7 +54,7 @@ class SmallRows:
             StoreError: The row's bytes have another digest.
         """
         with _as_store_error():
-            row = self._db.read(
+            row = self._db.peek(
                 lambda tx: tx.one("SELECT data FROM small WHERE digest = ?", bytes.fromhex(name))
             )
         if row is None:
