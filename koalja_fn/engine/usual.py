@@ -18,19 +18,19 @@ _ENOUGH = 20
 
 
 class Running(NamedTuple):
-    """Mean and variance of `count` observations, old ones fading."""
+    """Mean and variance of `number` observations, old ones fading."""
 
-    count: int = 0
+    number: int = 0
     mean: float = 0.0
     variance: float = 0.0
 
     def with_value(self, value: float) -> Running:
         """Take one more observation into account."""
-        count = self.count + 1
-        weight = 1.0 / (count if count < _MEMORY else _MEMORY)
+        number = self.number + 1
+        weight = 1.0 / min(number, _MEMORY)
         delta = value - self.mean
         return Running(
-            count, self.mean + weight * delta, (1.0 - weight) * (self.variance + weight * delta * delta)
+            number, self.mean + weight * delta, (1.0 - weight) * (self.variance + weight * delta * delta)
         )
 
     @property
@@ -39,8 +39,11 @@ class Running(NamedTuple):
         return sqrt(self.variance)
 
 
+_NOTHING = Running()
+
+
 class _Measure(NamedTuple):
-    """What is measured: an outlier is beyond `deviations` and by more than `margin` and `share` of the mean."""
+    """An outlier is `deviations` away, and by more than `margin` and than `share` of the mean."""
 
     name: str
     deviations: float
@@ -79,17 +82,17 @@ class Usual:
     `last` is when the latest execution started, in microseconds; 0 before the first.
     """
 
-    duration: Running = Running()
-    size_in: Running = Running()
-    size_out: Running = Running()
-    interval: Running = Running()
+    duration: Running = _NOTHING
+    size_in: Running = _NOTHING
+    size_out: Running = _NOTHING
+    interval: Running = _NOTHING
     last: int = 0
     anomalies: int = 0
 
     @property
     def executions(self) -> int:
         """How many executions were counted, faded ones included."""
-        return self.duration.count
+        return self.duration.number
 
     def with_execution(
         self, seconds: float, size_in: int, size_out: int, at: int
@@ -139,7 +142,7 @@ class Usual:
 
 
 def _odd(measure: _Measure, usual: Running, value: float) -> tuple[Anomaly, ...]:
-    if usual.count < _ENOUGH:
+    if usual.number < _ENOUGH:
         return ()
     distance = abs(value - usual.mean)
     if distance <= measure.margin or distance <= measure.share * usual.mean:

@@ -12,17 +12,18 @@ from koalja_fn.local.opening import state_folder
 
 # A doorbell that is lost is made good by the sweep, so nobody waits long for an answer.
 _SECONDS = 2.0
+_LOOPBACK = ("http://127.0.0.1:", "http://localhost:", "http://[::1]:")
 
 
 def ring(folder: Path) -> bool:
     """Ring the folder's `run`; whether somebody heard it. Never fails: the registry has the truth."""
     try:
         url = json.loads((state_folder(folder) / "run.json").read_text())["url"]
-        if not isinstance(url, str) or not url.startswith(("http://127.0.0.1", "http://localhost", "http://[::1]")):
+        if not isinstance(url, str) or not url.startswith(_LOOPBACK):
             return False
-        request = Request(url.rstrip("/") + "/-/ring", data=b"", method="POST")
+        request = Request(url.rstrip("/") + "/-/ring", data=b"", method="POST")  # noqa: S310
         # Loopback: whatever proxy the environment names is not for us.
         with build_opener(ProxyHandler({})).open(request, timeout=_SECONDS) as answer:
-            return 200 <= answer.status < 300
+            return bool(200 <= answer.status < 300)
     except (OSError, URLError, HTTPException, ValueError, KeyError, TypeError):
         return False

@@ -6,6 +6,7 @@ latest things are found from the end of an index.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from koalja_fn.model import AnnotatedValue
@@ -13,6 +14,7 @@ from koalja_fn.registry import stories
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.registry.stories import AttemptRow, FormedRow, PassedRow, RemarkRow
 from koalja_fn.registry.values import COLUMNS, FROM, from_row
+from koalja_fn.snapshots import Spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class TaskCounts:
     name: str
     generation: int
     spec: str
-    retired: bool
+    retired: int
     usual: str
     log_head: int
     formed: int
@@ -110,7 +112,7 @@ def tasks(tx: Transaction, circuit: int) -> list[TaskCounts]:
         " FROM task t WHERE t.circuit = ? ORDER BY t.name",
         circuit,
     )
-    return [TaskCounts(*row[:4], bool(row[4]), *row[5:]) for row in rows]
+    return [TaskCounts(*row) for row in rows]
 
 
 def wires(tx: Transaction, circuit: int) -> list[WireRow]:
@@ -149,7 +151,7 @@ def sample(tx: Transaction, wire: int, head: int, most: int) -> list[tuple[str, 
         wire,
         head - most,
     )
-    return [(type, size, arrived, name) for type, size, arrived, name in rows]
+    return [(row[0], row[1], row[2], row[3]) for row in rows]
 
 
 def latest_formed(tx: Transaction, task: int, most: int) -> list[FormedRow]:
@@ -209,9 +211,39 @@ def refusals_after(tx: Transaction, id: int, most: int) -> list[RefusalRow]:
     return [RefusalRow(*row) for row in rows]
 
 
-def wired_after(tx: Transaction, task: int, seq: int) -> list[tuple[int, int]]:
-    """Numbers and times of `wired` records after record `seq` of a task's log."""
+def wired_after(tx: Transaction, task: int, seq: int) -> list[tuple[str, int, int, str]]:
+    """Task, time, generation and policy of `wired` records after record `seq` of a task's log."""
     rows = tx.all(
-        "SELECT seq, at FROM log WHERE task = ? AND seq > ? AND kind = 'wired' ORDER BY seq", task, seq
+        "SELECT t.name, l.at, l.body FROM log l JOIN task t ON t.id = l.task"
+        " WHERE l.task = ? AND l.seq > ? AND l.kind = 'wired' ORDER BY l.seq",
+        task,
+        seq,
     )
-    return [(seq, at) for seq, at in rows]
+    found = []
+    for name, at, body in rows:
+        wiring = json.loads(body)
+        found.append((name, at, wiring["generation"], Spec.from_json(wiring["spec"]).policy))
+    return found
+
+
+def log_heads(tx: Transaction, circuit: int) -> dict[int, int]:
+    """For each task of a circuit the last record of its log."""
+    rows = tx.all("SELECT id, log_head FROM task WHERE circuit = ?", circuit)
+    return {row[0]: row[1] for row in rows}
+
+
+def log_head(tx: Transaction, task: int) -> int:
+    """The last record of a task's log."""
+    row = tx.one("SELECT log_head FROM task WHERE id = ?", task)
+    return int(row[0]) if row else 0
+
+
+def task_wires(tx: Transaction, name: str) -> list[tuple[int, list[int]]]:
+    """Tasks of that name, of whatever circuit, and the wires that each reads or read."""
+    found = []
+    for circuit in circuits(tx):
+        row = tx.one("SELECT id FROM task WHERE circuit = ? AND name = ?", circuit.id, name)
+        if row:
+            wires = tx.all("SELECT wire FROM link WHERE task = ? ORDER BY wire", row[0])
+            found.append((row[0], [wire for (wire,) in wires]))
+    return found

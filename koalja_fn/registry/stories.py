@@ -119,7 +119,7 @@ class ReaderRow:
     input: str
     start: int
     position: int
-    retired: bool
+    retired: int
     generation: int
     spec: str
 
@@ -178,8 +178,13 @@ def snapshot_ids(tx: Transaction, prefix: str, most: int) -> list[str]:
 
 def with_digest(tx: Transaction, digest: str, most: int) -> list[AnnotatedValue]:
     """Values with this payload, the latest first."""
-    rows = tx.all(f"SELECT {COLUMNS} {FROM} WHERE v.digest = ? ORDER BY v.arrived DESC LIMIT ?", digest, most)
-    return [from_row(row) for row in rows]
+    # The index has twelve digits; a comparison of all of them as well would keep SQLite from using it.
+    rows = tx.all(
+        f"SELECT {COLUMNS} {FROM} WHERE substr(v.digest, 8, 12) = ? ORDER BY v.arrived DESC LIMIT ?",
+        digest[7:19],
+        most,
+    )
+    return [value for value in map(from_row, rows) if value.digest == digest]
 
 
 def formed(tx: Transaction, rid: int) -> FormedRow | None:
@@ -316,7 +321,7 @@ def readers(tx: Transaction, wire: int) -> list[ReaderRow]:
         " FROM link l JOIN task t ON t.id = l.task WHERE l.wire = ? ORDER BY t.name",
         wire,
     )
-    return [ReaderRow(*row[:5], bool(row[5]), *row[6:]) for row in rows]
+    return [ReaderRow(*row) for row in rows]
 
 
 def specs(tx: Transaction, task: int) -> list[str]:

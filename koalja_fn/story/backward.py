@@ -57,8 +57,8 @@ class _Way:
             return
         self.visits[snapshot] = seen = visit(self.tx, formed, depth, self.limits)
         for window in seen.windows:
-            for id in window.values:
-                self.meet(id, depth)
+            for value in window.values:
+                self.meet(value, depth)
 
     def notes(self) -> list[str]:
         """What the limits left out."""
@@ -85,5 +85,5 @@ def backward(tx: Transaction, start: str, limits: Limits) -> Passport | None:
     way.go()
     if not way.stops and not way.visits:
         return None
-    visits = {id: replace(v, made=tuple(way.made.get(id, ()))) for id, v in way.visits.items()}
+    visits = {key: replace(v, made=tuple(way.made.get(key, ()))) for key, v in way.visits.items()}
     return Passport(start, False, way.stops, visits, tuple(way.notes()))

@@ -57,15 +57,14 @@ class _Way:
     def go(self) -> None:
         """Walk until the ends, or a limit."""
         while self._open:
-            id = self._open.popleft()
-            stop = self.stops[id]
+            stop = self.stops[self._open.popleft()]
             readings = []
             for reader in self._readers_of(stop.value):
                 reading, found = self._read(reader, stop.value)
                 readings.append(reading)
                 for formed in found:
                     self.come_to(formed, stop.depth + 1)
-            self.stops[id] = replace(stop, readings=tuple(readings))
+            self.stops[stop.value.id] = replace(stop, readings=tuple(readings))
 
     def come_to(self, formed: FormedRow, depth: int) -> None:
         """Look at a snapshot, once, and meet what it made."""
@@ -136,7 +135,9 @@ class _Way:
         notes = []
         if self.fans:
             what = plural(self.fans, "fan-out")
-            notes.append(f"of {what} only the first {self.limits.wide} branches are followed; --full follows all")
+            notes.append(
+                f"of {what} only the first {self.limits.wide} branches are followed; --full follows all"
+            )
         if self.too_deep:
             what = plural(len(self.too_deep), "snapshot")
             notes.append(f"{what} at the limit of --depth {self.limits.depth} not followed")

@@ -122,8 +122,8 @@ class Visit:
 class Reading:
     """What a reader of a wire did with a value: it is in `snapshots`, or `state` says why it is in none.
 
-    `state` is `used`, `waiting`, `not read`, `before its time` (the link starts later), or the reason for which it
-    was passed over.
+    `state` is `used`, `waiting`, `not read`, `before its time` (the link starts later), `retired`, or the
+    reason for which it was passed over.
     """
 
     task: str

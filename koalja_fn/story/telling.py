@@ -32,14 +32,14 @@ class _Teller:
         start = self.passport.start
         stack: list[_Step] = [("stop" if start in self.passport.stops else "visit", start, 0, "")]
         while stack:
-            what, id, depth, origin = stack.pop()
+            what, key, depth, origin = stack.pop()
             following: list[_Step] = []
             if what == "line":
-                yield self._line(0, id, depth, origin)
-            elif what == "stop" and id in self.passport.stops:
-                yield from self._stop(self.passport.stops[id], depth, origin, following)
-            elif what == "visit" and id in self.passport.visits:
-                yield from self._visit(self.passport.visits[id], depth, origin, following)
+                yield self._line(0, key, depth, origin)
+            elif what == "stop" and key in self.passport.stops:
+                yield from self._stop(self.passport.stops[key], depth, origin, following)
+            elif what == "visit" and key in self.passport.visits:
+                yield from self._visit(self.passport.visits[key], depth, origin, following)
             stack.extend(reversed(following))
         for note in self.passport.notes:
             yield f"note: {note}"
@@ -72,15 +72,15 @@ class _Teller:
             if value.snapshot in self.passport.visits:
                 following.append(("visit", value.snapshot, depth + 1, value.id))
             else:
-                by = f"[made by snapshot {short(value.snapshot)}, version {version(value.version)}: not followed]"
-                yield self._line(0, by, depth + 1, "->")
+                by = f"snapshot {short(value.snapshot)}, version {version(value.version)}"
+                yield self._line(0, f"[made by {by}: not followed]", depth + 1, "->")
         for reading in stop.readings:
             self._reading(reading, depth + 1, value.id, following)
 
     def _reading(self, reading: Reading, depth: int, origin: str, following: list[_Step]) -> None:
         if reading.state != "used":
             following.append(("line", f"[{reading.task}: {_unused(reading)}]", depth, "->"))
-        following.extend(("visit", id, depth, origin) for id in reading.snapshots)
+        following.extend(("visit", one, depth, origin) for one in reading.snapshots)
         if reading.more:
             following.append(("line", f"[{reading.task}: and further snapshots]", depth, "->"))
 
@@ -98,12 +98,12 @@ class _Teller:
             run = visit.run_lines.get(attempt.version, "")
             yield from (self._line(0, text, depth + 1, "->") for text in attempt_texts(attempt, run))
         yield from (self._line(0, remark_text(remark), depth + 1, "->") for remark in visit.remarks)
-        ids = visit.made if self.passport.forward else [id for w in visit.windows for id in w.values]
-        known = [id for id in ids if id in self.numbers]
+        ids = visit.made if self.passport.forward else [one for w in visit.windows for one in w.values]
+        known = [one for one in ids if one in self.numbers]
         if len(known) > _FEW:
             following.append(("line", f"[{plural(len(known), 'value')} told above]", depth + 1, "->"))
-            ids = [id for id in ids if id not in self.numbers]
-        following.extend(("stop", id, depth + 1, formed.id) for id in ids)
+            ids = [one for one in ids if one not in self.numbers]
+        following.extend(("stop", one, depth + 1, formed.id) for one in ids)
         if visit.made_more:
             following.append(("line", "[and further outputs]", depth + 1, "->"))
 
@@ -117,7 +117,8 @@ def _sender(stop: Stop) -> str:
     value = stop.value
     parts = [value.source or "unknown"]
     if value.event_id:
-        parts.append(f"event {value.event_id!r} of {value.event_source or 'nobody'}")
+        of = f" of {value.event_source}" if value.event_source not in ("", value.source) else ""
+        parts.append(f"event {value.event_id!r}{of}")
     if value.name:
         parts.append(f"file {value.name}")
     return ", ".join(parts)
@@ -157,7 +158,9 @@ def window_texts(window: Window) -> Iterator[str]:
         text += f", {size(window.size)} of {window.makers or 'no'} snapshots, since {local(window.earliest)}"
     yield text + "]"
     for passed in window.passed:
-        where = f"{window.input} {positions(passed.first, passed.last)}" if passed.first <= passed.last else ""
+        where = (
+            f"{window.input} {positions(passed.first, passed.last)}" if passed.first <= passed.last else ""
+        )
         yield f"[passed over before: {where or passed.text}, {passed.reason}]"
 
 

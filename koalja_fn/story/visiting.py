@@ -14,11 +14,12 @@ _PASSED = 20
 def visit(tx: Transaction, formed: FormedRow, depth: int, limits: Limits) -> Visit:
     """All that is on record about a snapshot, but for what it made."""
     before = _windows_before(tx, formed)
+    rows = stories.windows(tx, formed.rid)
     attempts = tuple(stories.attempts(tx, formed.rid))
     return Visit(
         formed=formed,
         depth=depth,
-        windows=tuple(_window(tx, row, before.get(row.input), limits) for row in stories.windows(tx, formed.rid)),
+        windows=tuple(_window(tx, row, before.get(row.input), limits) for row in rows),
         attempts=attempts,
         run_lines={v: stories.run_line(tx, formed.task, v) for v in {a.version for a in attempts}},
         remarks=tuple(stories.remarks(tx, formed.rid)),
@@ -55,7 +56,7 @@ def _followed(tx: Transaction, row: WindowRow, runs: list[RunRow], limits: Limit
     if limits.wide is not None and row.last - row.first >= limits.wide:
         last = runs[-1]
         return stories.ids_between(tx, last.wire, last.last, last.last)
-    return [id for run in runs for id in stories.ids_between(tx, run.wire, run.first, run.last)]
+    return [one for run in runs for one in stories.ids_between(tx, run.wire, run.first, run.last)]
 
 
 def _passed(tx: Transaction, row: WindowRow, before: WindowRow | None) -> tuple[PassedRow, ...]:

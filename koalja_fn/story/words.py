@@ -16,7 +16,9 @@ def iso(at: int) -> str | None:
     """A time in UTC, for programs; None where there is none."""
     if not at:
         return None
-    return datetime.fromtimestamp(at // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{at % 1_000_000:06d}Z"
+    return (
+        datetime.fromtimestamp(at // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{at % 1_000_000:06d}Z"
+    )
 
 
 def local(at: int) -> str:

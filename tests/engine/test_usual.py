@@ -34,7 +34,7 @@ def test_old_executions_fade():
     running = Running()
     for value in [1.0] * 5000 + [2.0] * 5000:
         running = running.with_value(value)
-    assert running.count == 10000
+    assert running.number == 10000
     assert running.mean == pytest.approx(2.0, abs=0.01)
 
 
@@ -60,7 +60,11 @@ def test_milliseconds_are_never_odd():
 def test_sizes_and_long_pauses_are_odd():
     usual, _ = after([(0.1, 1000, 2000, n * SECOND) for n in range(1, 100)])
     _, odd = usual.with_execution(0.1, 10_000_000, 0, 3600 * SECOND)
-    assert [anomaly.what for anomaly in odd] == ["size of inputs", "size of outputs", "time since the last one"]
+    assert [a.what for a in odd] == [
+        "size of inputs",
+        "size of outputs",
+        "time since the last one",
+    ]
 
 
 def test_text_and_back():
@@ -83,7 +87,14 @@ def test_one_execution_costs_less_than_twenty_microseconds_or_so():
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0.00 ms"), (0.0023, "2.3 ms"), (0.1, "0.10 s"), (59.96, "60.0 s"), (270, "4.5 min"), (86400 * 3, "3.0 d")],
+    [
+        (0, "0.00 ms"),
+        (0.0023, "2.3 ms"),
+        (0.1, "0.10 s"),
+        (59.96, "60.0 s"),
+        (270, "4.5 min"),
+        (86400 * 3, "3.0 d"),
+    ],
 )
 def test_durations_for_people(seconds, text):
     assert duration(seconds) == text
@@ -95,4 +106,7 @@ def test_sizes_for_people(count, text):
 
 
 def test_an_anomaly_of_sizes_is_in_bytes():
-    assert Anomaly("size of inputs", 5e6, 1e3, 10).text == "unusual size of inputs: 5.0 MB, usually 1.00 ± 0.01 kB"
+    assert (
+        Anomaly("size of inputs", 5e6, 1e3, 10).text
+        == "unusual size of inputs: 5.0 MB, usually 1.00 ± 0.01 kB"
+    )

@@ -26,6 +26,8 @@ class World:
         (folder / ".koalja").mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.registry = Registry(folder / ".koalja" / "registry.db")
+        # A power failure would not hurt a test.
+        self.registry._database._connection.execute("PRAGMA synchronous = OFF")
         circuit = read(wiring).draft
         self.circuit = circuit.name
         self.now = BEGIN
@@ -91,7 +93,7 @@ class World:
         row, spec = self.tasks[task], self.specs[task]
         number = self.numbers[task]
         self.numbers[task] += 1
-        id = ids.derive("snapshot", self.circuit, task, number)
+        named = ids.derive("snapshot", self.circuit, task, number)
         inputs = []
         for item in spec.inputs:
             if item.name not in windows:
@@ -101,16 +103,17 @@ class World:
             inputs.append(snapshots.InputRow(item.name, wire, first, last, (new or [last - first + 1])[0]))
             link = self.wires[item.wires[0]]
             tx.run(
-                "UPDATE link SET used = max(used, ?), position = max(position, ?) WHERE task = ? AND wire = ?",
+                "UPDATE link SET used = max(used, ?), position = max(position, ?)"
+                " WHERE task = ? AND wire = ?",
                 last + 1,
                 last + 1,
                 row,
                 link,
             )
         cause = {"wire": spec.wires[0], "position": inputs[0].last} if inputs else {}
-        snapshots.insert(tx, id, tasks.lock(tx, row), number, self.tick(), cause, inputs)
+        snapshots.insert(tx, named, tasks.lock(tx, row), number, self.tick(), cause, inputs)
         tx.run("UPDATE task SET formed = ? WHERE id = ?", number + 1, row)
-        return id
+        return named
 
     def feed(self, task: str, input: str, first: int, count: int, wire: str, position: int) -> None:
         """A merged input counts values of a wire."""
@@ -136,7 +139,9 @@ class World:
 
     def _set(self, snapshot, state):
         self.registry.transact(
-            lambda tx: tx.run("UPDATE snapshot SET state = ?, finished = ? WHERE id = ?", state, self.now, snapshot)
+            lambda tx: tx.run(
+                "UPDATE snapshot SET state = ?, finished = ? WHERE id = ?", state, self.now, snapshot
+            )
         )
 
     def _attempt(self, tx, task, snapshot, outcome, seconds):
@@ -166,7 +171,9 @@ class World:
     def _done(self, tx, task, snapshot, wires, seconds):
         rid = self._attempt(tx, task, snapshot, "done", seconds)
         tx.run("UPDATE snapshot SET state = 'done', finished = ? WHERE rid = ?", self.now, rid)
-        usual, _ = Usual.from_json(records.usual(tx, self.tasks[task])).with_execution(seconds, 100, 10, self.now)
+        usual, _ = Usual.from_json(records.usual(tx, self.tasks[task])).with_execution(
+            seconds, 100, 10, self.now
+        )
         records.keep_usual(tx, self.tasks[task], usual.to_json())
         made = []
         for wire in wires:
