@@ -13,7 +13,7 @@ from koalja_fn.engine import letters
 from koalja_fn.errors import NotFound, UsageError
 from koalja_fn.local.ringing import ring
 from koalja_fn.registry import Registry, Transaction, stories
-from koalja_fn.registry.stories import FormedRow
+from koalja_fn.registry.rows import FormedRow
 from koalja_fn.story.failures import Failures, Letter, dead_rids
 from koalja_fn.story.failures import failures as all_failures
 from koalja_fn.story.finding import find

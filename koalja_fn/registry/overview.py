@@ -10,9 +10,17 @@ import json
 from dataclasses import dataclass
 
 from koalja_fn.model import AnnotatedValue
-from koalja_fn.registry import stories
 from koalja_fn.registry.registry import Transaction
-from koalja_fn.registry.stories import AttemptRow, FormedRow, PassedRow, RemarkRow
+from koalja_fn.registry.rows import (
+    ATTEMPT,
+    FORMED,
+    PASSED,
+    REMARK,
+    AttemptRow,
+    FormedRow,
+    PassedRow,
+    RemarkRow,
+)
 from koalja_fn.registry.values import COLUMNS, FROM, from_row
 from koalja_fn.snapshots import Spec
 
@@ -156,7 +164,7 @@ def sample(tx: Transaction, wire: int, head: int, most: int) -> list[tuple[str, 
 
 def latest_formed(tx: Transaction, task: int, most: int) -> list[FormedRow]:
     """A task's last snapshots, the latest first."""
-    rows = tx.all(f"SELECT {stories.FORMED} WHERE s.task = ? ORDER BY s.number DESC LIMIT ?", task, most)
+    rows = tx.all(f"SELECT {FORMED} WHERE s.task = ? ORDER BY s.number DESC LIMIT ?", task, most)
     return [FormedRow(*row) for row in rows]
 
 
@@ -178,25 +186,25 @@ def cursors(tx: Transaction) -> Cursors:
 
 def formed_after(tx: Transaction, rid: int, most: int) -> list[FormedRow]:
     """Snapshots that formed after this one, in order."""
-    rows = tx.all(f"SELECT {stories.FORMED} WHERE s.rid > ? ORDER BY s.rid LIMIT ?", rid, most)
+    rows = tx.all(f"SELECT {FORMED} WHERE s.rid > ? ORDER BY s.rid LIMIT ?", rid, most)
     return [FormedRow(*row) for row in rows]
 
 
 def attempts_after(tx: Transaction, id: int, most: int) -> list[AttemptRow]:
     """Attempts that ended after this one, in order."""
-    rows = tx.all(f"SELECT {stories.ATTEMPT} WHERE e.id > ? ORDER BY e.id LIMIT ?", id, most)
+    rows = tx.all(f"SELECT {ATTEMPT} WHERE e.id > ? ORDER BY e.id LIMIT ?", id, most)
     return [AttemptRow(*row) for row in rows]
 
 
 def remarks_after(tx: Transaction, id: int, most: int) -> list[RemarkRow]:
     """Remarks that came after this one, in order."""
-    rows = tx.all(f"SELECT {stories.REMARK} WHERE r.id > ? ORDER BY r.id LIMIT ?", id, most)
+    rows = tx.all(f"SELECT {REMARK} WHERE r.id > ? ORDER BY r.id LIMIT ?", id, most)
     return [RemarkRow(*row) for row in rows]
 
 
 def passed_after(tx: Transaction, id: int, most: int) -> list[PassedRow]:
     """What was passed over after this, in order."""
-    rows = tx.all(f"SELECT {stories.PASSED} WHERE p.id > ? ORDER BY p.id LIMIT ?", id, most)
+    rows = tx.all(f"SELECT {PASSED} WHERE p.id > ? ORDER BY p.id LIMIT ?", id, most)
     return [PassedRow(*row) for row in rows]
 
 

@@ -13,7 +13,7 @@ from koalja_fn.model import Buffer, Circuit, Rate, Task
 from koalja_fn.registry import overview, stories
 from koalja_fn.registry.overview import CircuitRow, TaskCounts, VersionRow, WireRow
 from koalja_fn.registry.registry import Transaction
-from koalja_fn.registry.stories import RemarkRow
+from koalja_fn.registry.rows import RemarkRow
 from koalja_fn.snapshots import Spec
 from koalja_fn.story.passport import remark_json
 from koalja_fn.story.usually import usual_json

@@ -9,7 +9,7 @@ from typing import TypeVar
 from koalja_fn.model import AnnotatedValue
 from koalja_fn.registry import stories, values
 from koalja_fn.registry.registry import Transaction
-from koalja_fn.registry.stories import FormedRow, ReaderRow
+from koalja_fn.registry.rows import FormedRow, ReaderRow
 from koalja_fn.snapshots import Spec
 from koalja_fn.story.passport import Limits, Passport, Reading, Stop, Visit
 from koalja_fn.story.visiting import visit

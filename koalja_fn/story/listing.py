@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from koalja_fn.model import AnnotatedValue
-from koalja_fn.registry.stories import FormedRow
+from koalja_fn.registry.rows import FormedRow
 from koalja_fn.story.overview import CircuitLine, TaskLine, WireLine, maker
 from koalja_fn.story.passport import cause
 from koalja_fn.story.words import local, short, size

@@ -10,7 +10,7 @@ from koalja_fn.model import AnnotatedValue
 from koalja_fn.registry import overview, stories
 from koalja_fn.registry.overview import Cursors, RefusalRow
 from koalja_fn.registry.registry import Transaction
-from koalja_fn.registry.stories import AttemptRow, FormedRow, PassedRow, RemarkRow
+from koalja_fn.registry.rows import AttemptRow, FormedRow, PassedRow, RemarkRow
 from koalja_fn.story.passport import attempt_json, cause
 from koalja_fn.story.telling import outcome
 from koalja_fn.story.words import duration, iso, local, positions, short, size, version

@@ -10,8 +10,8 @@ from koalja_fn.model import AnnotatedValue
 from koalja_fn.registry import overview, stories, tasks
 from koalja_fn.registry.overview import CircuitRow, TaskCounts, WireRow
 from koalja_fn.registry.registry import Transaction
+from koalja_fn.registry.rows import FormedRow
 from koalja_fn.registry.snapshots import next_feed_index
-from koalja_fn.registry.stories import FormedRow
 from koalja_fn.snapshots import InputSpec, Spec
 from koalja_fn.story.words import iso
 

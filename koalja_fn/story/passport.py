@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from koalja_fn.model import AnnotatedValue
-from koalja_fn.registry.stories import AttemptRow, FormedRow, PassedRow, RemarkRow
+from koalja_fn.registry.rows import AttemptRow, FormedRow, PassedRow, RemarkRow
 from koalja_fn.story.words import iso
 
 

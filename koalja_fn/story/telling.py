@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from koalja_fn.registry.stories import AttemptRow, RemarkRow
+from koalja_fn.registry.rows import AttemptRow, RemarkRow
 from koalja_fn.story.passport import Passport, Reading, Stop, Visit, Window, cause
 from koalja_fn.story.words import digest, duration, local, plural, positions, short, size, version
 

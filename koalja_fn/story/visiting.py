@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from koalja_fn.registry import stories
 from koalja_fn.registry.registry import Transaction
-from koalja_fn.registry.stories import FormedRow, PassedRow, RunRow, WindowRow
+from koalja_fn.registry.rows import FormedRow, PassedRow, RunRow, WindowRow
 from koalja_fn.story.passport import Limits, Run, Visit, Window
 
 # Ranges that were passed over before a window; a story needs no more.

@@ -11,7 +11,7 @@ from koalja_fn.errors import NotFound
 from koalja_fn.registry import overview, stories
 from koalja_fn.registry.overview import TaskCounts
 from koalja_fn.registry.registry import Transaction
-from koalja_fn.registry.stories import FormedRow
+from koalja_fn.registry.rows import FormedRow
 from koalja_fn.story.passport import Limits, Visit
 from koalja_fn.story.telling import attempt_texts, remark_text, window_texts
 from koalja_fn.story.usually import usual_json, usual_text
