@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from koalja_fn import ids
@@ -102,8 +103,7 @@ class Intake:
                 lambda tx: arrive(tx, self._registry.clock, self._plan, candidates)
             )
         except ConflictingEvent as conflict:
-            write = conflict.write
-            self._registry.transact(lambda tx: write(tx, self._registry.clock(), self._plan.id))
+            self._registry.transact(partial(self._refuse, conflict))
             raise conflict.error() from None
         fresh = {receipt.wire for receipt in receipts if not receipt.duplicate}
         if fresh:
@@ -119,6 +119,8 @@ class Intake:
 
         Raises:
             FileNotFoundError: The file is gone.
+            Conflict: Somebody else has sent an event with the file's identity; the file is seen by now.
+            Full: A reader's backlog is full; look again later.
         """
         status = path.stat()
         known_as = name or str(path)
@@ -143,13 +145,27 @@ class Intake:
         )
         candidate = self._candidate(offer, stored)
 
-        def step(tx: Transaction) -> list[Receipt]:
+        def see(tx: Transaction) -> None:
             records.see(tx, self._plan.wires[wire], known_as, records.Seen(*stamp, stored.digest, changes))
+
+        def step(tx: Transaction) -> list[Receipt]:
+            see(tx)
             return arrive(tx, self._registry.clock, self._plan, [candidate])
 
-        receipt = self._registry.transact(step)[0]
+        def refuse(tx: Transaction, conflict: ConflictingEvent) -> None:
+            see(tx)
+            self._refuse(conflict, tx)
+
+        try:
+            receipt = self._registry.transact(step)[0]
+        except ConflictingEvent as conflict:
+            self._registry.transact(partial(refuse, conflict=conflict))
+            raise conflict.error() from None
         self._ring({wire})
         return receipt
+
+    def _refuse(self, conflict: ConflictingEvent, tx: Transaction) -> None:
+        conflict.write(tx, self._registry.clock(), self._plan.id)
 
     def _refuse_if_full(self, wires: set[str]) -> None:
         """Refuse before a payload is stored; the transaction looks again."""
