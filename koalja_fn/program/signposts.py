@@ -37,19 +37,21 @@ def read(path: Path, limit: int = 1 << 20) -> tuple[tuple[Signpost, ...], tuple[
         return (), ()
     except OSError as error:
         return (), (f"signposts not read: {error.strerror}",)
-    with open(fd, "rb") as file:
-        try:
-            data = file.read(limit + 1)
-        except OSError as error:  # a folder, say
-            return (), (f"signposts not read: {error.strerror}",)
+    data = b""
+    try:
+        while len(data) <= limit and (more := os.read(fd, limit + 1 - len(data))):
+            data += more
+    except OSError as error:  # a folder, say
+        return (), (f"signposts not read: {error.strerror}",)
+    finally:
+        os.close(fd)
     return parse(data, limit)
 
 
-def parse(data: bytes | None, limit: int = 1 << 20) -> tuple[tuple[Signpost, ...], tuple[str, ...]]:
+def parse(data: bytes, limit: int = 1 << 20) -> tuple[tuple[Signpost, ...], tuple[str, ...]]:
     """Return the signposts in `data`, JSON lines, and remarks on what could not be used."""
     found: list[Signpost] = []
     remarks: list[str] = []
-    data = data or b""
     if len(data) > limit:
         remarks.append(f"signposts beyond {limit} bytes were dropped")
         data = data[:limit].rpartition(b"\n")[0]
