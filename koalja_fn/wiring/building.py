@@ -101,6 +101,7 @@ class Builder(Transformer[Token, Any]):
         return children
 
     plain_items = items
+    inner_items = items
 
     def single(self, children: list[Any]) -> Item:
         """One input or output."""
@@ -115,6 +116,8 @@ class Builder(Transformer[Token, Any]):
         if len(items) == 1 and not (items[0].marks or items[0].aliases):
             return Item(items[0].wires, marks, aliases)
         return Item((), marks, aliases, items)
+
+    innermost = inner
 
     def wires(self, children: list[Token]) -> tuple[Word, ...]:
         """Wires joined by `+`."""

@@ -121,7 +121,9 @@ class _Meaning:
         values = {**defaults.values, **own.values}
         policy = values.get("policy", Policy.ALL_NEW)
         shared = self._group_buffer(statement, policy)
-        inputs = [self._input(item, shared, policy) for item in statement.inputs]
+        members = [i for i in statement.inputs if not {"passive", "implicit"} & {w.text for w in i.words}]
+        merged = policy is Policy.MERGE and len(members) > 1
+        inputs = [self._input(item, shared, merged=merged) for item in statement.inputs]
         outputs = [self._output(item) for item in statement.outputs]
         task = Task(
             name=name.text,
@@ -167,7 +169,7 @@ class _Meaning:
             )
         return self._buffer(group.buffers)
 
-    def _input(self, item: Item, shared: Buffer | None, policy: Policy) -> Input | None:
+    def _input(self, item: Item, shared: Buffer | None, *, merged: bool) -> Input | None:
         if item.members:
             first = item.members[0].wires[0]
             self.notebook.error(
@@ -185,7 +187,7 @@ class _Meaning:
             if item.buffers:
                 self._member_buffer(item.buffers[0])
             buffer = shared
-        elif policy is Policy.MERGE and item.buffers and not passive:
+        elif merged and item.buffers and not passive:
             self._member_buffer(item.buffers[0])
         return Input(
             name=name.text,

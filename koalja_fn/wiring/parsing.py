@@ -160,6 +160,9 @@ def _pieces(lines: list[str]) -> Iterator[tuple[int, list[str]]]:
     yield start, lines[start:]
 
 
+_RESERVED_TASK = re.compile(r"\)\s*(implicit|passive|ordered|as)\s*\(")
+
+
 def _report(error: UnexpectedInput, notebook: Notebook, last: int | None = None) -> None:
     """Write a syntax error down for people."""
     if isinstance(error, UnexpectedToken) and error.token.type in ("$END", "_NL"):
@@ -176,7 +179,13 @@ def _report(error: UnexpectedInput, notebook: Notebook, last: int | None = None)
     else:
         at = Word("x", error.line, error.column)
         what = f"the character {_letter(error)} can't stand here"
-    notebook.error("syntax", what, at, _cure(error, notebook.text(at.line)))
+    line = notebook.text(at.line)
+    key = ATTRIBUTE_LIKE.match(line.lstrip())
+    if key and what.endswith("can't stand here"):
+        text = key[0].rstrip("= \t")
+        at = Word(text, at.line, len(line) - len(line.lstrip()) + 1)
+        what = f"`{text}` belongs to no statement"
+    notebook.error("syntax", what, at, _cure(error, line))
 
 
 def _short(text: str) -> str:
@@ -205,6 +214,9 @@ def _cure(error: UnexpectedInput, line: str) -> str:
     letter = _found(error)
     if ATTRIBUTE_LIKE.match(line.lstrip()):
         return "put attribute lines right after `(inputs) task (outputs)`, a rule, `wire NAME` or `[name]`"
+    reserved = _RESERVED_TASK.search(line)
+    if reserved:
+        return f"'{reserved[1]}' is a reserved word: choose another name for the task"
     if letter.startswith("[") and expected & {"NAME", "LPAR"} and "BUFFER" not in expected:
         return "write a buffer right after an input: (x[5]) task (out); outputs have none"
     if not letter and "RPAR" in expected:
