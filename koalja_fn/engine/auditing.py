@@ -102,11 +102,15 @@ def _snapshots(tx: Transaction, circuit: str, task: TaskRow) -> Iterator[str]:
 
 
 def _coverage(tx: Transaction, task: TaskRow) -> Iterator[str]:
-    """Each value that was taken up is in a snapshot, was passed over on record, or is still waiting."""
+    """Each value that was taken up is in a snapshot, was passed over on record, or is still waiting.
+
+    What a passive input went by without a snapshot that looked at it is on no record.
+    """
     spec = Spec.from_json(task.spec)
+    passive = {item.name for item in spec.inputs if item.passive}
     first = needed(spec, current_state(tx, spec, task, None))
     for link in tasks.links(tx, task.id):
-        if link.input in spec.indexed or link.input not in first:
+        if link.input in spec.indexed or link.input in passive or link.input not in first:
             continue
         rows = tx.all(
             "SELECT first, last FROM snapshot_input WHERE task = ? AND wire = ?"

@@ -10,9 +10,15 @@ from koalja_fn.registry.registry import Transaction
 
 
 def waiting(tx: Transaction, plan: TaskPlan) -> dict[str, int]:
-    """For each input of a task, the number of its values in no finished snapshot."""
+    """For each input of a task, the number of its values in no finished snapshot.
+
+    A passive input is left out: its values are looked at, none of them waits for its turn.
+    """
     counts: dict[str, int] = {}
+    passive = {item.name for item in plan.spec.inputs if item.passive}
     for link in tasks.links(tx, plan.id):
+        if link.input in passive:
+            continue
         counts[link.input] = counts.get(link.input, 0) + link.head - link.start - link.settled
     return {name: max(0, count) for name, count in counts.items()}
 
