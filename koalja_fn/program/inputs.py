@@ -12,7 +12,7 @@ from koalja_fn.model import AnnotatedValue
 from koalja_fn.program.argv import Files, Template, template
 from koalja_fn.program.contract import Job
 from koalja_fn.program.naming import ending, told_type
-from koalja_fn.program.scratch import Slot
+from koalja_fn.program.scratch import SMALL_INPUT, Slot
 from koalja_fn.store import Store
 
 
@@ -32,12 +32,20 @@ class Inputs:
         for name, values in self._job.inputs:
             paths = self.paths[name] = []
             for number, value in enumerate(values, 1):
-                name_of = f"{value.wire}.{number:04d}{ending(value.type, value.name)}"
-                path = f"{self._slot.placed}/{name_of}"
-                linked = store.place(value.digest, Path(path))
-                if linked:
-                    self.linked.append(value)
-                paths.append(path)
+                file = f"{value.wire}.{number:04d}{ending(value.type, value.name)}"
+                paths.append(self._placed(store, value, file))
+        self._slot.drop_left()
+
+    def _placed(self, store: Store, value: AnnotatedValue, file: str) -> str:
+        if value.size <= SMALL_INPUT:
+            return self._slot.write_input(file, store.read(value.digest))
+        path = f"{self._slot.placed}/{file}"
+        if file in self._slot.left:
+            del self._slot.left[file]
+            os.unlink(path)  # noqa: PTH108
+        if store.place(value.digest, Path(path)):
+            self.linked.append(value)
+        return path
 
     def changed(self, store: Store) -> list[str]:
         """Names of the input files through which the program wrote to the payload itself."""

@@ -41,7 +41,7 @@ class SmallRows:
         """Keep payloads in one transaction; return the digests that were new."""
         wanted = dict(payloads)
         with _as_store_error():
-            there = self._db.read(lambda tx: _present(tx, wanted))
+            there = self._db.peek(lambda tx: _present(tx, wanted))
             missing = {name: data for name, data in wanted.items() if name not in there}
             if not missing:
                 return set()
@@ -71,7 +71,7 @@ class SmallRows:
     def size(self, name: str) -> int | None:
         """Return how many bytes the payload has; None if there is none."""
         with _as_store_error():
-            row = self._db.read(
+            row = self._db.peek(
                 lambda tx: tx.one("SELECT length(data) FROM small WHERE digest = ?", bytes.fromhex(name))
             )
         return None if row is None else int(row[0])
