@@ -11,6 +11,8 @@ import koalja_fn.wiring
 from koalja_fn.model import Place
 from koalja_fn.wiring import Finding, read, render
 
+TWO_TYPES = "wire a\n  type = text/csv\nwire b\n  type = text/html"
+
 # (text, severity, code, line:column, part of the cure)
 BAD = [
     ("(a) t (b", "error", "syntax", "1:9", "close the bracket"),
@@ -96,9 +98,8 @@ BAD = [
     ("(a, s[5] implicit) t (b)\n(c) u (s implicit)", "error", "implicit", "1:5", "s implicit"),
     ("(a passive, b passive) t (c)", "error", "all-passive", "1:2", "drop `passive`"),
     ("(a[10]) t (b)\n  backlog = 5", "error", "small-backlog", "2:13", "backlog = 10"),
-    ("(a, b) t (c)\n  policy = merge\nwire a\n  type = text/csv\nwire b\n  type = text/html", "error", "merge-types",
-     "1:2", "converts"),
-    ("(a + b) t (c)\nwire a\n  type = text/csv\nwire b\n  type = text/html", "error", "merge-types", "1:2", "converts"),
+    ("(a, b) t (c)\n  policy = merge\n" + TWO_TYPES, "error", "merge-types", "1:2", "converts"),
+    ("(a + b) t (c)\n" + TWO_TYPES, "error", "merge-types", "1:2", "converts"),
     ("(a, b[3]) t (c)\n  policy = merge", "error", "merge-buffer", "1:6", "(a, b)[3]"),
     ("(a, b)[3] t (c)", "error", "group-buffer", "1:7", "policy = merge"),
     ("(a, b) passive t (c)", "error", "misplaced", "1:8", "at the inputs"),
@@ -130,7 +131,7 @@ BAD = [
     ("(a) t (b)\nwire ab", "warning", "unused-wire", "2:6", ""),
     ("(a) t (b)\n(b) u (c)\nwire b\n  from = x/*", "error", "from-fed", "4:3", "merge"),
     ("(a) t (b)\nwire a\n  at = https://x.org", "warning", "no-effect", "3:3", "a implicit"),
-    ("(a, s implicit) t (b)\nwire s\n  at = https://x.org\n  keep = 5d", "warning", "no-effect", "4:3", "drop"),
+    ("(a, s implicit) t (b)\nwire s\n  at = http://x\n  keep = 5d", "warning", "no-effect", "4:3", "drop"),
     ("(a) t (b)", "note", "source", "1:2", ""),
     ("(a) t (b)", "note", "end", "1:8", ""),
     ("(a) t (s implicit)", "note", "end", "1:8", ""),

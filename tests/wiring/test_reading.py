@@ -91,7 +91,8 @@ def test_all_attributes_of_a_task() -> None:
         "(a[2-4], b ordered) t (out)\n"
         "  policy = swap\n  run = ./t {a} # a comment\n  rate = 10/min\n  within = 500ms\n  retries = 0\n"
         "  backoff = 2m\n  timeout = none\n  order = strict\n  start = beginning\n  cache = on\n"
-        "  on-update = recompute\n  warm = no\n  region = north\n  env.B = 2\n  env.A = 'x # y'\n  scale = 3\n"
+        "  on-update = recompute\n  warm = no\n  region = north\n  env.B = 2\n"
+        "  env.A = 'x # y'\n  scale = 3\n"
         "  mode = job\n  max-hops = 7\n  backlog = 40\n"
     )
     assert (task.policy, task.run, task.rate, task.within) == (Policy.SWAP, "./t {a}", Rate(10, 60.0), 0.5)
@@ -111,7 +112,8 @@ def test_attributes_of_the_circuit_are_defaults_of_its_tasks() -> None:
 
 def test_all_attributes_of_a_wire() -> None:
     wire = circuit_of(
-        "(x, y implicit) t (z)\nwire x\n  type = text/csv\n  keep = 7d\n  confined = north\n  accept = org.example\n"
+        "(x, y implicit) t (z)\n"
+        "wire x\n  type = text/csv\n  keep = 7d\n  confined = north\n  accept = org.example\n"
         "  identity = content\n  from = inbox/*.csv\nwire z\n  to = outbox/{id}.json\n"
         "wire y\n  at = https://example.org/ask\n"
     ).wires
@@ -176,7 +178,7 @@ def test_places_are_those_of_the_names() -> None:
 
 
 def test_parameters_without_findings_are_silent() -> None:
-    text = "(a[2-4], b[3]) t (c)\n  policy = swap\n  rate = 5/s\n  within = 3s\n  backlog = 100\n  order = strict\n"
+    text = "(a[2-4], b[3]) t (c)\n  policy = swap\n  rate = 5/s\n  within = 3s\n  backlog = 100\n"
     assert {f.code for f in read(text).findings} == {"source", "end"}
 
 

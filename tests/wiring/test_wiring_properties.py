@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from wiring_strategies import WIRING_LINES, WIRING_TEXT, circuits
 
 from koalja_fn.model import Circuit
 from koalja_fn.wiring import SyntaxErrors, compose, read, render, write
-from wiring_strategies import WIRING_LINES, WIRING_TEXT, circuits
 
 VIEWS = ["triples", "make"]
 
@@ -17,6 +17,7 @@ def drafted(text: str) -> Circuit:
     return read(text).draft
 
 
+@settings(deadline=None)
 @given(circuits(), st.sampled_from(VIEWS))
 def test_what_is_composed_is_read_as_the_same_circuit_in_both_views(circuit: Circuit, view: str) -> None:
     reading = read(compose(circuit, view))
@@ -27,6 +28,7 @@ def test_what_is_composed_is_read_as_the_same_circuit_in_both_views(circuit: Cir
     assert reading.draft.name == circuit.name
 
 
+@settings(deadline=None)
 @given(circuits())
 def test_from_triples_to_make_and_back_nothing_changes(circuit: Circuit) -> None:
     triples = compose(circuit, "triples")
@@ -35,6 +37,7 @@ def test_from_triples_to_make_and_back_nothing_changes(circuit: Circuit) -> None
     assert write(write(back, "make"), "triples") == back
 
 
+@settings(deadline=None)
 @given(circuits(), st.sampled_from([None, *VIEWS]))
 def test_fmt_is_idempotent_on_circuits(circuit: Circuit, view: str | None) -> None:
     once = write(compose(circuit), view)
@@ -42,7 +45,7 @@ def test_fmt_is_idempotent_on_circuits(circuit: Circuit, view: str | None) -> No
     assert write(once) == once
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(WIRING_TEXT | WIRING_LINES)
 def test_reading_never_crashes_and_has_findings_or_a_circuit(text: str) -> None:
     reading = read(text)
@@ -55,7 +58,7 @@ def test_reading_never_crashes_and_has_findings_or_a_circuit(text: str) -> None:
         assert render(finding)
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(WIRING_LINES | WIRING_TEXT, st.sampled_from([None, *VIEWS]))
 def test_fmt_of_any_text_is_idempotent_and_keeps_the_meaning(text: str, view: str | None) -> None:
     try:
@@ -68,6 +71,7 @@ def test_fmt_of_any_text_is_idempotent_and_keeps_the_meaning(text: str, view: st
         assert after.circuit == before.circuit, once
 
 
+@settings(deadline=None)
 @given(circuits(), st.data())
 def test_comments_survive_in_both_views(circuit: Circuit, data: st.DataObject) -> None:
     lines = compose(circuit).split("\n")

@@ -119,7 +119,8 @@ def circuits(draw: st.DrawFn) -> Circuit:
     return Circuit(draw(st.sampled_from(["c", "Big-1"])), tuple(made), known)
 
 
-PIECES = "( ) a b [5] [x] [10/2] + , : = # wire as passive implicit ordered ./x {a}".split() + [
+PIECES = """( ) a b [5] [x] [10/2] + , : = # wire as passive implicit ordered ./x {a}""".split(" ")  # noqa: SIM905
+PIECES += [
     " ",
     "\n",
     "\n    ",
@@ -131,13 +132,6 @@ PIECES = "( ) a b [5] [x] [10/2] + , : = # wire as passive implicit ordered ./x 
     "(a) t (b)\n",
     "x: y\n",
 ]
-LINES = [
-    "", "", "[c]", "[c] # why", "# above", "    # indented", "(a) t (b)", "  (a, # why", "   b) u (c, d) # so", "() v ()",
-    "((a + b)[5] as r, c passive) w (e)", "(a, b)[10/2] m (f)", "x: y", "x2 y2: (y + z) as r z2 # so", ": q",
-    "o: (a, (b + c) ordered)[2-4] # group", "wire a", "wire b # b", "    policy = merge", "    policy=swap # word",
-    "    run = ./t.py {a}  # run", "    run = x=y", "    ./tool.sh {a} 'x # y' # tool", "    task = named # named",
-    "    env.X = '# x'", "    env.Y =#y", "    within = 5s", "    rate = 5 / s", "  type = text/csv", "    # below",
-    "    every = 1h", "(z + y) long-name (z1 implicit)", "(z1 implicit, k[3]) other (k2)",
-]  # fmt: skip
+LINES = ["", "", "[c]", "[c] # why", "# above", "    # indented", "(a) t (b)", "  (a, # why", "   b) u (c, d) # so", "() v ()", "((a + b)[5] as r, c passive) w (e)", "(a, b)[10/2] m (f)", "x: y", "x2 y2: (y + z) as r z2 # so", ": q", "o: (a, (b + c) ordered)[2-4] # group", "wire a", "wire b # b", "    policy = merge", "    policy=swap # word", "    run = ./t.py {a}  # run", "    run = x=y", "    ./tool.sh {a} 'x # y' # tool", "    task = named # named", "    env.X = '# x'", "    env.Y =#y", "    within = 5s", "    rate = 5 / s", "  type = text/csv", "    # below", "    every = 1h", "(z + y) long-name (z1 implicit)", "(z1 implicit, k[3]) other (k2)", ""]
 WIRING_TEXT = st.one_of(st.text(max_size=80), st.lists(st.sampled_from(PIECES), max_size=40).map("".join))
 WIRING_LINES = st.lists(st.sampled_from(LINES), max_size=14).map("\n".join)
