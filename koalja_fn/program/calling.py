@@ -103,8 +103,8 @@ class Caller:
             self._yard.give_back(slot)
             raise
         if result.ok:
-            self._slots[Path(slot.path)] = slot
-            return replace(result, scratch=Path(slot.path))
+            self._slots[slot.folder] = slot
+            return result
         return self._failed(job, slot, result)
 
     def discard(self, result: Result) -> None:
@@ -140,7 +140,7 @@ class Caller:
         try:
             argv = call.inputs.argv()
             argv[0] = _program(argv[0], job.folder, call.environ["PATH"])
-            start = Start(argv, Path(slot.work), call.environ, call.stdout.fd, call.stderr.fd)
+            start = Start(argv, slot.work, call.environ, call.stdout.fd, call.stderr.fd)
             started = time.monotonic()
             pid = self._starter(start)
         except Unfilled as unfilled:
@@ -174,7 +174,7 @@ class Caller:
             except (outputs.Unfit, OSError) as error:
                 reason, permanent = Reason.OUTPUTS, isinstance(error, outputs.Unfit)
                 message = str(error)
-        posts, remarks = signposts.read(Path(f"{call.slot.path}/signposts"), self.limits.signposts)
+        posts, remarks = signposts.read(f"{call.slot.path}/signposts", self.limits.signposts)
         if not ended.clean:
             remarks = (*remarks, "processes that it started could not be ended")
         is_value = any(str(file.path) == call.slot.stdout for file in found)
@@ -192,6 +192,7 @@ class Caller:
             argv=tuple(argv),
             signposts=posts,
             remarks=remarks,
+            scratch=call.slot.folder,
         )
 
     def _collected(self, call: _Call) -> list[OutputFile]:
@@ -219,11 +220,12 @@ class Caller:
         """Keep the folder of a program that failed, unless there is nothing to be learned from it."""
         if result.reason in (Reason.CANCELLED, Reason.NOT_STARTED):
             self._yard.give_back(slot)
-            return result
+            return replace(result, scratch=None)
         label = job.label or f"{job.task}-{job.snapshot_id[:12]}"
+        kept = None
         with suppress(OSError):
-            return replace(result, scratch=self._yard.keep(slot, label))
-        return result
+            kept = self._yard.keep(slot, label)
+        return replace(result, scratch=kept)
 
 
 def _end_stale(folder: Path) -> None:

@@ -44,10 +44,11 @@ class Slot:
     `left` has the names and sizes of input files of an earlier execution that may be written anew.
     """
 
-    __slots__ = ("left", "out", "path", "placed", "stderr", "stdout", "work")
+    __slots__ = ("folder", "left", "out", "path", "placed", "stderr", "stdout", "work")
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.folder = Path(path)
         self.left: dict[str, int] = {}
         self.placed = f"{path}/in"
         self.out = f"{path}/out"

@@ -29,7 +29,7 @@ class Signpost:
     fields: Mapping[str, str] = field(default_factory=dict)
 
 
-def read(path: Path, limit: int = 1 << 20) -> tuple[tuple[Signpost, ...], tuple[str, ...]]:
+def read(path: str | Path, limit: int = 1 << 20) -> tuple[tuple[Signpost, ...], tuple[str, ...]]:
     """Return the signposts in `path` and remarks on what could not be used."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 
@@ -18,7 +17,7 @@ class Start:
     """All that a process is made of. `stdout` and `stderr` are open descriptors; stdin is /dev/null."""
 
     argv: Sequence[str]
-    cwd: Path
+    cwd: str
     environ: Mapping[str, str]
     stdout: int
     stderr: int

@@ -15,7 +15,7 @@ import os
 import stat
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
@@ -41,7 +41,7 @@ class FileStore:
     def __init__(self, root: Path, *, links: bool | None = None) -> None:
         self.root = root.absolute()
         self._links = os.geteuid() != 0 if links is None else links
-        self._moved = Moved()
+        self._counts = asdict(Moved())
         self._counting = threading.Lock()
         with disk.explained(f"the store {root} can't be opened"):
             self.root.mkdir(parents=True, exist_ok=True)
@@ -114,16 +114,16 @@ class FileStore:
     def open(self, digest: str) -> BinaryIO:
         """Open a payload for reading."""
         name = hex_of(digest)
+        data = self._small.get(name)
+        if data is not None:
+            self._count(read=len(data))
+            return io.BytesIO(data)
         with disk.explained(f"payload {digest} can't be opened"):
             file = self._large.open(name)
-        if file is not None:
-            self._count(read=os.fstat(file.fileno()).st_size)
-            return file
-        data = self._small.get(name)
-        if data is None:
+        if file is None:
             raise _missing(digest)
-        self._count(read=len(data))
-        return io.BytesIO(data)
+        self._count(read=os.fstat(file.fileno()).st_size)
+        return file
 
     def read(self, digest: str, limit: int | None = None) -> bytes:
         """Return a payload, or its first `limit` bytes."""
@@ -208,7 +208,7 @@ class FileStore:
             with disk.explained(f"payload {digest} can't be read"):
                 file = self._large.open(name)
                 if file is None:
-                    return self._small.get(name) is not None  # a row is hashed whenever it is read
+                    return self._small.verify(name)
                 with file:
                     return digest_of(file.fileno())[0] == name
         except StoreError:
@@ -223,7 +223,8 @@ class FileStore:
 
     def moved(self) -> Moved:
         """Return the bytes moved and not moved so far."""
-        return self._moved
+        with self._counting:
+            return Moved(**self._counts)
 
     def close(self) -> None:
         """Let go of files; further calls fail."""
@@ -268,7 +269,8 @@ class FileStore:
 
     def _count(self, **more: int) -> None:
         with self._counting:
-            self._moved = replace(self._moved, **{k: getattr(self._moved, k) + n for k, n in more.items()})
+            for kind, count in more.items():
+                self._counts[kind] += count
 
 
 def open_store(place: str | Path) -> FileStore:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,8 @@ from koalja_fn.sqlite import Database, Tx
 # Up to this many bytes a row is faster than a file of its own, to write and to read.
 SMALL = 16 << 10
 _PAGE = 500
+# What was just put is soon wanted by a program: so many of the newest stay in memory (4 MiB at most).
+_RECENT = 256
 
 _MIGRATIONS = [
     "CREATE TABLE small (digest BLOB NOT NULL UNIQUE, data BLOB NOT NULL) STRICT;\n",
@@ -34,6 +38,8 @@ class SmallRows:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._recent: OrderedDict[str, bytes] = OrderedDict()
+        self._remembering = threading.Lock()
         with _as_store_error():
             self._db = Database(path, migrations=_MIGRATIONS, application="koalja-store")
 
@@ -43,9 +49,10 @@ class SmallRows:
         with _as_store_error():
             there = self._db.peek(lambda tx: _present(tx, wanted))
             missing = {name: data for name, data in wanted.items() if name not in there}
-            if not missing:
-                return set()
-            return self._db.transact(lambda tx: _insert(tx, missing))
+            new = self._db.transact(lambda tx: _insert(tx, missing)) if missing else set()
+        for name, data in payloads[-_RECENT:]:
+            self._remember(name, data)
+        return new
 
     def get(self, name: str) -> bytes | None:
         """Return the payload; None if there is none.
@@ -53,6 +60,9 @@ class SmallRows:
         Raises:
             StoreError: The row's bytes have another digest.
         """
+        recent = self._recent.get(name)
+        if recent is not None:
+            return recent
         with _as_store_error():
             row = self._db.peek(
                 lambda tx: tx.one("SELECT data FROM small WHERE digest = ?", bytes.fromhex(name))
@@ -66,7 +76,13 @@ class SmallRows:
                 why=f"its row in {self.path} has other bytes",
                 cure="send or make the value again, or restore the file from a copy",
             )
+        self._remember(name, data)
         return data
+
+    def verify(self, name: str) -> bool:
+        """Whether the payload is there and has its digest, on the disk and not only in memory."""
+        self._forget(name)
+        return self.get(name) is not None
 
     def size(self, name: str) -> int | None:
         """Return how many bytes the payload has; None if there is none."""
@@ -78,6 +94,7 @@ class SmallRows:
 
     def delete(self, name: str) -> None:
         """Forget the payload."""
+        self._forget(name)
         with _as_store_error():
             self._db.transact(lambda tx: tx.run("DELETE FROM small WHERE digest = ?", bytes.fromhex(name)))
 
@@ -96,6 +113,16 @@ class SmallRows:
             for (digest,) in rows:
                 yield digest.hex()
             last = rows[-1][0]
+
+    def _remember(self, name: str, data: bytes) -> None:
+        with self._remembering:
+            self._recent[name] = data
+            if len(self._recent) > _RECENT:
+                self._recent.popitem(last=False)
+
+    def _forget(self, name: str) -> None:
+        with self._remembering:
+            self._recent.pop(name, None)
 
     def close(self) -> None:
         """Close the file."""
