@@ -17,6 +17,4 @@ def clean(environ: Mapping[str, str]) -> dict[str, str]:
     kept = {name: environ[name] for name in _THROUGH if name in environ}
     kept |= {name: value for name, value in environ.items() if name.startswith("LC_")}
     kept.setdefault("PATH", _PATH)
-    if not any(name == "LANG" or name.startswith("LC_") for name in kept):
-        kept["LANG"] = "C.UTF-8"
     return kept

@@ -86,18 +86,14 @@ def _wire_of(name: str, wires: tuple[str, ...]) -> str:
 
 def _entries(folder: str) -> list[tuple[str, os.stat_result]]:
     try:
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except NotADirectoryError:
-        raise Unfit("it replaced the folder $KOALJA_OUT: write into it") from None
+        if not stat.S_ISDIR(os.lstat(folder).st_mode):
+            raise Unfit("it replaced the folder $KOALJA_OUT: write into it")
+        with os.scandir(folder) as entries:
+            return [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
     except FileNotFoundError:
         return []
     except PermissionError:
         raise Unfit(f"it closed the folder {Path(folder).name} to its owner (chmod)") from None
-    try:
-        with os.scandir(fd) as entries:
-            return [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
-    finally:
-        os.close(fd)
 
 
 def _files(path: str, top: tuple[str, os.stat_result]) -> Iterator[tuple[str, Path, os.stat_result]]:

@@ -82,18 +82,15 @@ class Slot:
 
     def leave_inputs(self) -> None:
         """Keep input files that may be written anew, remove what else lies among them."""
-        fd = _open_own(self.placed)
-        try:
-            with os.scandir(fd) as entries:
-                for entry in entries:
-                    status = entry.stat(follow_symlinks=False)
-                    own = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
-                    if own and status.st_size <= SMALL_INPUT and len(self.left) < _MOST_LEFT:
-                        self.left[entry.name] = status.st_size
-                    else:
-                        _remove_entry(entry, f"{self.placed}/{entry.name}", fd)
-        finally:
-            os.close(fd)
+        _check_own(self.placed)
+        with os.scandir(self.placed) as entries:
+            for entry in entries:
+                status = entry.stat(follow_symlinks=False)
+                own = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+                if own and status.st_size <= SMALL_INPUT and len(self.left) < _MOST_LEFT:
+                    self.left[entry.name] = status.st_size
+                else:
+                    _remove_entry(entry)
 
 
 class Yard:
@@ -198,30 +195,25 @@ def _empty(path: str) -> None:
     Raises:
         OSError: It is no folder any more, has another mode, or something in it can't be removed.
     """
-    fd = _open_own(path)
-    try:
-        with os.scandir(fd) as entries:
-            for entry in entries:
-                _remove_entry(entry, f"{path}/{entry.name}", fd)
-    finally:
-        os.close(fd)
+    _check_own(path)
+    with os.scandir(path) as entries:
+        for entry in entries:
+            _remove_entry(entry)
 
 
-def _open_own(path: str) -> int:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    if stat.S_IMODE(os.fstat(fd).st_mode) != 0o700:
-        os.close(fd)
+def _check_own(path: str) -> None:
+    """Make sure that a path is still a folder as we made it; all who could change it have ended."""
+    if os.lstat(path).st_mode != stat.S_IFDIR | 0o700:
         raise PermissionError(path)
-    return fd
 
 
-def _remove_entry(entry: os.DirEntry[str], path: str, fd: int) -> None:
+def _remove_entry(entry: os.DirEntry[str]) -> None:
     if entry.is_dir(follow_symlinks=False):
-        os.chmod(path, 0o700)  # noqa: PTH101
-        _empty(path)
-        os.rmdir(path)  # noqa: PTH106
+        os.chmod(entry.path, 0o700)  # noqa: PTH101
+        _empty(entry.path)
+        os.rmdir(entry.path)  # noqa: PTH106
     else:
-        os.unlink(entry.name, dir_fd=fd)
+        os.unlink(entry.path)  # noqa: PTH108
 
 
 def _drop_others(path: str) -> None:

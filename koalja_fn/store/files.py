@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import stat
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -21,7 +20,7 @@ from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from koalja_fn.errors import Refused, StoreError, UsageError
-from koalja_fn.store import disk
+from koalja_fn.store import between, disk
 from koalja_fn.store.claimed import ClaimedFolder, sweep
 from koalja_fn.store.large import LargeFiles, digest_of
 from koalja_fn.store.protocol import Moved, Stored, hex_of
@@ -86,11 +85,11 @@ class FileStore:
         """Store several files, with one wait for the disk for all small ones."""
         done: list[Stored | bytes] = []
         for path in paths:
-            with disk.explained(f"{path} can't be stored"), open(_open_regular(path), "rb") as file:
+            with disk.explained(f"{path} can't be stored"), open(between.open_regular(path), "rb") as file:
                 before = os.fstat(file.fileno())
                 if before.st_size <= SMALL:
                     data = file.read(SMALL + 1)
-                    _check_unchanged(path, before, os.fstat(file.fileno()), len(data))
+                    between.check_unchanged(path, before, os.fstat(file.fileno()), len(data))
                     done.append(data)
                 else:
                     done.append(self._put_open(path, file.fileno(), before, take=take))
@@ -142,13 +141,13 @@ class FileStore:
                 data = self._small.get(name)
                 if data is None:
                     raise _missing(digest)
-                _write_new(path, data)
+                between.write_new(path, data)
                 self._count(copied=len(data))
                 return False
             with file:
                 size = os.fstat(file.fileno()).st_size
-                linked = self._links and _linked(self._large.path(name), path)
-                spared = linked or _shared(file.fileno(), path)
+                linked = self._links and between.linked(self._large.path(name), path)
+                spared = linked or between.shared(file.fileno(), path)
             self._count(linked=size) if spared else self._count(copied=size)
             return linked
 
@@ -174,10 +173,10 @@ class FileStore:
             if data is None:
                 raise _missing(digest)
             path = self.root / "plain" / name[:2] / name[2:]
-            if not _is_sealed(path, len(data)):
+            if not between.is_sealed(path, len(data)):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 temporary = self._incoming.path / f"{name}-{threading.get_ident()}"
-                _write_new(temporary, data)
+                between.write_new(temporary, data)
                 temporary.rename(path)
             return path
 
@@ -244,13 +243,13 @@ class FileStore:
     def _put_open(self, path: Path, fd: int, before: os.stat_result, *, take: bool) -> Stored:
         if take and before.st_nlink == 1 and before.st_dev == self._device:
             name, size = digest_of(fd)
-            _check_unchanged(path, before, os.fstat(fd), size)
-            _check_same(path, before)
+            between.check_unchanged(path, before, os.fstat(fd), size)
+            between.check_same(path, before)
             new = self._large.take(path, fd, name, size)
             self._count(taken=size) if new else self._count(known=size)
             return self._stored(name, size)
         name, size, new = self._large.copy_of(
-            fd, lambda size: _check_unchanged(path, before, os.fstat(fd), size)
+            fd, lambda size: between.check_unchanged(path, before, os.fstat(fd), size)
         )
         self._count(written=size) if new else self._count(known=size)
         if take:
@@ -285,82 +284,6 @@ def open_store(place: str | Path) -> FileStore:
     raise UsageError(
         f"no store of the kind {parts.scheme}: is known", cure="give a folder, such as .koalja/objects"
     )
-
-
-def _open_regular(path: Path) -> int:
-    """Open a regular file, and nothing else: no link is followed, no pipe waited for."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        if path.is_symlink():
-            raise StoreError(f"{path} can't be stored", why="it is a symbolic link") from None
-        raise
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise StoreError(f"{path} can't be stored", why="it is no regular file")
-    return fd
-
-
-def _check_unchanged(path: Path, before: os.stat_result, after: os.stat_result, size: int) -> None:
-    if (before.st_mtime_ns, before.st_size, before.st_ino) != (after.st_mtime_ns, size, after.st_ino):
-        raise StoreError(
-            f"{path} can't be stored",
-            why="it was changed while it was read",
-            cure="store it once whoever writes it has finished (write to another name, then rename)",
-        )
-
-
-def _check_same(path: Path, opened: os.stat_result) -> None:
-    now = os.lstat(path)
-    if (now.st_ino, now.st_dev) != (opened.st_ino, opened.st_dev):
-        raise StoreError(f"{path} can't be stored", why="another file took its place while it was read")
-
-
-def _write_new(path: Path, data: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
-    try:
-        disk.write_all(fd, data)
-        os.utime(fd, ns=(disk.STAMP, disk.STAMP))
-    except BaseException:
-        path.unlink()
-        raise
-    finally:
-        os.close(fd)
-
-
-def _linked(source: Path, path: Path) -> bool:
-    """Make a hard link, if the file systems and the number of links allow one."""
-    try:
-        os.link(source, path)
-    except FileExistsError:
-        raise
-    except OSError:
-        return False
-    return True
-
-
-def _shared(source: int, path: Path) -> bool:
-    """Make a file of its own at `path`; return whether it shares the source's extents."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        shared = disk.clone(source, fd)
-        if not shared:
-            disk.copy(source, fd)
-        disk.seal(fd)
-    except BaseException:
-        path.unlink()
-        raise
-    finally:
-        os.close(fd)
-    return shared
-
-
-def _is_sealed(path: Path, size: int) -> bool:
-    try:
-        status = os.lstat(path)
-    except FileNotFoundError:
-        return False
-    return stat.S_ISREG(status.st_mode) and (status.st_mtime_ns, status.st_size) == (disk.STAMP, size)
 
 
 def _bounded(start: bytes, stream: BinaryIO, limit: int | None) -> Iterator[bytes]:
