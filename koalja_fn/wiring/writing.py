@@ -11,6 +11,7 @@ from typing import Literal
 
 from koalja_fn.errors import WiringError
 from koalja_fn.wiring.findings import Finding, Notebook, render
+from koalja_fn.wiring.names import RESERVED
 from koalja_fn.wiring.syntax import (
     ATTRIBUTE_LIKE,
     Item,
@@ -195,10 +196,10 @@ def _can_be_command(value: str) -> bool:
 
 
 def _as_triple(statement: Statement) -> Statement:
-    """The same task as a triple; as it is if it has no name."""
+    """The same task as a triple; as it is if it has no name that could stand there."""
     named = statement.line("task")
     name = named.value.text if named is not None else rule_name(statement)
-    if not name or not re.fullmatch(r"\w[\w.-]*", name):
+    if not name or name in RESERVED or not re.fullmatch(r"\w[\w.-]*", name):
         return statement
     lines = [replace(line, command=False) for line in statement.lines if line is not named]
     above = list(statement.above)

@@ -41,7 +41,7 @@ def check_runs(draft: Draft, notebook: Notebook) -> None:
                 continue
             _braces(each.task, words, line, draft, notebook)
             _no_shell(words, line, notebook)
-            if line.command and words and words[0].text.endswith(":"):
+            if line.command and line.value.text.split()[0].endswith(":"):
                 notebook.error(
                     "layout",
                     "this looks like a rule, but stands where the command is",
