@@ -13,7 +13,7 @@ from koalja_fn.engine.replaying import Replayed, Wiring, current_state, replay
 from koalja_fn.registry import snapshots, tasks, values
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.registry.tasks import TaskRow
-from koalja_fn.snapshots import Formed, Spec, Window, needed
+from koalja_fn.snapshots import Formed, Spec, Window, held, needed
 
 
 def audit(tx: Transaction, circuit: int, verify: Callable[[str], bool] | None = None) -> Iterator[str]:
@@ -102,31 +102,65 @@ def _snapshots(tx: Transaction, circuit: str, task: TaskRow) -> Iterator[str]:
 
 
 def _coverage(tx: Transaction, task: TaskRow) -> Iterator[str]:
-    """Each value that was taken up is in a snapshot, was passed over on record, or is still waiting.
+    """Each value that was read is in a snapshot, was passed over on record, or is still waiting.
 
     What a passive input went by without a snapshot that looked at it is on no record.
     """
     spec = Spec.from_json(task.spec)
-    passive = {item.name for item in spec.inputs if item.passive}
-    first = needed(spec, current_state(tx, spec, task, None))
+    state = current_state(tx, spec, task, None)
+    first, waiting = needed(spec, state), held(spec, state)
+    accounted = _accounted(tx, task)
+    inputs = {wire: item for item in spec.inputs for wire in item.wires}
     for link in tasks.links(tx, task.id):
-        if link.input in spec.indexed or link.input in passive or link.input not in first:
+        item = inputs.get(link.name)
+        if item is None or item.passive:
             continue
-        rows = tx.all(
-            "SELECT first, last FROM snapshot_input WHERE task = ? AND wire = ?"
-            " UNION ALL SELECT first, last FROM passed WHERE task = ? AND wire = ? ORDER BY 1",
-            task.id,
-            link.wire,
-            task.id,
-            link.wire,
-        )
-        reached = link.start
-        for begin, end in rows:
-            if begin > reached:
-                yield f"task {task.name}: values {reached} to {begin - 1} of {link.name} are in nothing"
-            reached = max(reached, end + 1)
-        if reached < first[link.input]:
-            yield f"task {task.name}: values from {reached} of {link.name} are in nothing"
+        ranges, until = accounted.get(link.wire, []), first[item.name]
+        if item.indexed:
+            until = link.position
+            ranges += [
+                (position, position) for wire, position in waiting.get(item.name, ()) if wire == link.name
+            ]
+            runs = snapshots.feed_runs(tx, task.id, item.name, first[item.name], 1 << 62)
+            ranges += [(begin, end) for wire, begin, end in runs if wire == link.wire]
+        for begin, end in _gaps(ranges, link.start, until):
+            yield f"task {task.name}: values {begin} to {end} of {link.name} are in nothing"
+
+
+def _accounted(tx: Transaction, task: TaskRow) -> dict[int, list[tuple[int, int]]]:
+    """For each wire, the positions in a snapshot, passed over on record, or read by a passive input."""
+    found: dict[int, list[tuple[int, int]]] = {}
+    rows = tx.all(
+        "SELECT input, wire, first, last FROM snapshot_input WHERE task = ?"
+        " UNION ALL SELECT input, wire, first, last FROM passed WHERE task = ? AND first <= last",
+        task.id,
+        task.id,
+    )
+    for name, wire, first, last in rows:
+        fed = [(wire, first, last)] if wire else snapshots.feed_runs(tx, task.id, name, first, last)
+        for row, begin, end in fed:
+            found.setdefault(row, []).append((begin, end))
+    passive: set[str] = set()
+    for record in tasks.log_after(tx, task.id, 0):
+        if record.kind == "wired":
+            inputs = Wiring.from_json(record.body or "{}").spec.inputs
+            passive = {wire for item in inputs if item.passive for wire in item.wires}
+        elif record.wire in passive and record.first is not None and record.last is not None:
+            row = tasks.wire_row(tx, task.id, record.wire)
+            found.setdefault(row, []).append((record.first, record.last))
+    return found
+
+
+def _gaps(ranges: list[tuple[int, int]], begin: int, until: int) -> Iterator[tuple[int, int]]:
+    """What from `begin` on and below `until` is in none of the ranges."""
+    for first, last in sorted(ranges):
+        if first > begin:
+            yield begin, min(first, until) - 1
+        begin = max(begin, last + 1)
+        if begin >= until:
+            return
+    if begin < until:
+        yield begin, until - 1
 
 
 def _range(tx: Transaction, task: TaskRow, spec: Spec, window: Window) -> ids.Range:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from circuit_strategies import circuits, happenings
 from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
-from workbench import Workbench
+from workbench import Workbench, workbench
 
 from koalja_fn.engine.arriving import Offer
 from koalja_fn.engine.claiming import Claim, Fenced
@@ -32,6 +28,7 @@ class History:
         self.accepted: dict[str, list[str]] = {}
         self.committed: dict[str, int] = {}
         self.sequence = 0
+        self.rewired = False
 
     def happen(self, what: str, *args: Any) -> None:
         getattr(self, what.replace(" ", "_"))(*args)
@@ -146,6 +143,7 @@ class History:
 
     def rewire(self, which: int, discarding: bool) -> None:
         text = self.wirings[which % len(self.wirings)]
+        self.rewired = True
         self.bench.remembered.clear()
         self.bench.wire(text)
         if discarding:
@@ -190,10 +188,13 @@ class History:
                 if item.passive:
                     assert item.name not in counted
                     continue
-                assert counted[item.name] == self.count(plan.id, item.name, item.wires), (plan.name, item)
+                exact = self.count(plan.id, item.wires)
+                # A rewiring may lose sight of some that wait in old snapshots; it never sees too many.
+                assert counted[item.name] <= exact, (plan.name, item)
+                assert self.rewired or counted[item.name] == exact, (plan.name, item)
 
-    def count(self, task: int, name: str, wires: tuple[str, ...]) -> int:
-        """Values of these wires since the link's start that are in no finished snapshot and not passed over."""
+    def count(self, task: int, wires: tuple[str, ...]) -> int:
+        """Values of these wires that are in no finished snapshot and were not passed over."""
         rows = self.bench.wires()
         waiting = set()
         for wire in wires:
@@ -205,7 +206,8 @@ class History:
             )
             waiting |= {(rows[wire], position) for position in range(start, head)}
         for input_, wire, first, last in self.bench.ask(
-            "SELECT i.input, i.wire, i.first, i.last FROM snapshot_input i JOIN snapshot s ON s.rid = i.snapshot"
+            "SELECT i.input, i.wire, i.first, i.last"
+            " FROM snapshot_input i JOIN snapshot s ON s.rid = i.snapshot"
             " WHERE i.task = ? AND s.state IN ('done', 'dead', 'skipped')"
             " UNION ALL SELECT input, wire, first, last FROM passed WHERE task = ?",
             task,
@@ -221,17 +223,6 @@ class History:
             return {(wire, position) for position in range(first, last + 1)}
         runs = self.bench.registry.read(lambda tx: list(snapshots.feed_runs(tx, task, name, first, last)))
         return {(row, position) for row, begin, end in runs for position in range(begin, end + 1)}
-
-
-@contextmanager
-def workbench(text: str) -> Iterator[Workbench]:
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
-        bench = Workbench(Path(name), text)
-        try:
-            yield bench
-        finally:
-            bench.close()
 
 
 def is_valid(text: str) -> bool:

@@ -5,8 +5,10 @@ The registry, the store and the engine's steps are the real ones. Time passes on
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -222,7 +224,8 @@ class Workbench:
 
         def look(tx: Transaction) -> list[dict[str, list[int]]]:
             rows = tx.all(
-                "SELECT s.rid FROM snapshot s JOIN task t ON t.id = s.task WHERE t.name = ? ORDER BY s.number",
+                "SELECT s.rid FROM snapshot s JOIN task t ON t.id = s.task"
+                " WHERE t.name = ? ORDER BY s.number",
                 name,
             )
             return [
@@ -237,7 +240,8 @@ class Workbench:
 
         def look(tx: Transaction) -> list[list[list[str]]]:
             rows = tx.all(
-                "SELECT s.rid FROM snapshot s JOIN task t ON t.id = s.task WHERE t.name = ? ORDER BY s.number",
+                "SELECT s.rid FROM snapshot s JOIN task t ON t.id = s.task"
+                " WHERE t.name = ? ORDER BY s.number",
                 name,
             )
             return [[[v.digest for v in m.values] for m in snapshots.members(tx, rid)] for (rid,) in rows]
@@ -297,6 +301,18 @@ class Workbench:
         return self.registry.read(
             lambda tx: list(audit(tx, tasks.circuit_id(tx, self.plan.circuit.name) or 0, verify))
         )
+
+
+@contextmanager
+def workbench(text: str) -> Iterator[Workbench]:
+    """A workbench on a disk that forgets: fsync costs nothing there."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
+        bench = Workbench(Path(name), text)
+        try:
+            yield bench
+        finally:
+            bench.close()
 
 
 def fence(claim: Claim, by: int) -> Claim:
