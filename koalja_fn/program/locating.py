@@ -45,6 +45,7 @@ class Locator:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.versions = Versions(folder)
+        self._commands: dict[Path, tuple[str, ...]] = {}
         self._by_name: dict[str, list[Path]] = {}
         for path in sorted(folder.iterdir()):
             if not path.name.startswith(".") and path.suffix != ".koalja":
@@ -64,7 +65,7 @@ class Locator:
 
     def of_program(self, task: Task, program: Path, code: Path) -> Located:
         """The code of a task whose program is known."""
-        command = command_of(program)
+        command = self._command(program)
         own = [program, *self.versions.imported(program)] if code == self.folder else files_of_folder(code)
         return self._located(task, command, code, program, own, explicit=False)
 
@@ -76,7 +77,7 @@ class Locator:
         if not words:
             raise NoCode("no-program", "the run line has no program", "write run = ./program {input}")
         program = _looked_up(words[0], base)
-        head = command_of(program) if program is not None else (str(on_path(words[0])),)
+        head = self._command(program) if program is not None else (str(on_path(words[0])),)
         named = {i + 1: path for i, path in _own_files(words, base)}
         rest = tuple(str(named.get(i, word)) for i, word in enumerate(words[1:], 1))
         main = program or next(iter(named.values()), None)
@@ -86,6 +87,11 @@ class Locator:
             direct = {*([program] if program else []), *named.values(), *mentioned_files(words[1:], base)}
             own = sorted({f for path in direct for f in (path, *self.versions.imported(path))})
         return self._located(task, (*head, *rest), base, main, own, explicit=explicit)
+
+    def _command(self, program: Path) -> tuple[str, ...]:
+        if program not in self._commands:
+            self._commands[program] = command_of(program)
+        return self._commands[program]
 
     def _located(
         self,

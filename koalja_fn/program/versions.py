@@ -15,6 +15,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 
 from koalja_fn.ids import derive
@@ -23,6 +24,7 @@ IGNORED = frozenset(
     {".git", ".hg", ".svn", ".koalja", "__pycache__", ".venv", "node_modules", ".mypy_cache", ".DS_Store"}
 )
 _IGNORE_FILES = (".koaljaignore", ".gitignore")
+_LONGEST_NAME = 200
 _MENTIONED = re.compile(r"[\w.][\w./-]*")
 
 
@@ -67,9 +69,14 @@ class Versions:
         return self._imports[program]
 
 
+@cache
+def _real(path: Path) -> Path:
+    return path.resolve()
+
+
 def _identity(path: Path, *, by_name: bool) -> list[str | int]:
     """What identifies a program that is not ours: an interpreter's name, else path, size and time."""
-    real = path.resolve()
+    real = _real(path)
     if by_name:
         return [real.name]
     stat = real.stat()
@@ -149,7 +156,6 @@ def mentioned_files(words: Iterable[str], base: Path) -> list[Path]:
     found = []
     for word in words:
         for name in _MENTIONED.findall(word):
-            path = base / name
-            if len(name) < 200 and path.is_file():
-                found.append(path)
+            if len(name) < _LONGEST_NAME and os.path.isfile(f"{base}/{name}"):  # noqa: PTH113  # many names
+                found.append(base / name)
     return found

@@ -7,12 +7,12 @@ wrong between statements is for `checks`, which look at the draft that is made h
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from koalja_fn.model import Buffer, Circuit, Input, Output, Policy, Task, Wire
-from koalja_fn.wiring.attributes import ENV, TASK, WIRE, Attribute, cure_for_unknown, read_env
+from koalja_fn.wiring.attributes import TASK, WIRE
 from koalja_fn.wiring.findings import Notebook
+from koalja_fn.wiring.lines import Attributes, read_lines
 from koalja_fn.wiring.names import LONGEST, RESERVED, as_label, is_label, normalised
 from koalja_fn.wiring.syntax import Item, Kind, Line, Statement, Syntax, Word, rule_name
 from koalja_fn.wiring.values import BadValue, read_buffer
@@ -37,15 +37,6 @@ class Draft:
     own: dict[str, Line]
     wires: dict[str, dict[str, Line]]
     partial: bool
-
-
-@dataclass(slots=True)
-class _Attributes:
-    """The attributes of one statement: values by field, environment, lines by key."""
-
-    values: dict[str, Any] = field(default_factory=dict)
-    env: dict[str, str] = field(default_factory=dict)
-    lines: dict[str, Line] = field(default_factory=dict)
 
 
 def understand(syntax: Syntax, notebook: Notebook, default_name: str) -> Draft:
@@ -94,9 +85,9 @@ class _Meaning:
 
     def _header(
         self, headers: list[Statement], statements: list[Statement], default_name: str
-    ) -> tuple[_Attributes, str]:
+    ) -> tuple[Attributes, str]:
         if not headers:
-            return _Attributes(), as_label(default_name)
+            return Attributes(), as_label(default_name)
         first, *others = headers
         assert first.name is not None
         for other in others:
@@ -108,13 +99,13 @@ class _Meaning:
                 "layout", "the circuit's name comes after other statements", first.first, "move it to the top"
             )
         self._label("circuit", first.name)
-        return self._attributes(first, TASK, WIRE, "under `wire NAME`"), first.name.text
+        return read_lines(first, TASK, WIRE, "under `wire NAME`", self.notebook), first.name.text
 
     # Tasks
 
-    def _task(self, statement: Statement, defaults: _Attributes) -> TaskDraft | None:
+    def _task(self, statement: Statement, defaults: Attributes) -> TaskDraft | None:
         name = statement.name if statement.kind is Kind.TRIPLE else self._rule_name(statement)
-        own = self._attributes(statement, TASK, WIRE, "under `wire NAME`")
+        own = read_lines(statement, TASK, WIRE, "under `wire NAME`", self.notebook)
         if name is None:
             return None
         self._name("task", name)
@@ -297,7 +288,7 @@ class _Meaning:
 
     def _wire(self, statement: Statement) -> dict[str, Line]:
         assert statement.name is not None
-        found = self._attributes(statement, WIRE, TASK, "under a task")
+        found = read_lines(statement, WIRE, TASK, "under a task", self.notebook)
         name = statement.name
         if name.text not in self.wires:
             self._name("wire", name)
@@ -305,49 +296,3 @@ class _Meaning:
             name = Word(name.text, name.line, name.column)
         self.wires[name.text] = Wire(name.text, place=self.notebook.place(name), **found.values)
         return found.lines
-
-    def _attributes(
-        self, statement: Statement, known: dict[str, Attribute], others: dict[str, Attribute], elsewhere: str
-    ) -> _Attributes:
-        found = _Attributes()
-        for line in statement.lines:
-            self._layout(statement, line)
-            key = line.key.text
-            if key in found.lines:
-                self._twice("a command line" if line.command else f"`{key}`", line.key, found.lines[key].key)
-                continue
-            found.lines[key] = line
-            try:
-                self._attribute(statement, line, found, known, others, elsewhere)
-            except BadValue as bad:
-                self.notebook.error("bad-value", f"{key}: {bad.message}", line.value, bad.cure)
-        return found
-
-    def _attribute(
-        self,
-        statement: Statement,
-        line: Line,
-        found: _Attributes,
-        known: dict[str, Attribute],
-        others: dict[str, Attribute],
-        elsewhere: str,
-    ) -> None:
-        key, value = line.key.text, line.value.text
-        variable = ENV.fullmatch(key) if known is TASK else None
-        if variable:
-            name, text = read_env(variable[1], value)
-            found.env[name] = text
-        elif key in known:
-            found.values[known[key].field] = known[key].read(value)
-        elif not (key == "task" and statement.kind is Kind.RULE):
-            cure = cure_for_unknown(key, known, others, elsewhere)
-            self.notebook.error("unknown-attribute", f"there is no attribute `{key}` here", line.key, cure)
-
-    def _layout(self, statement: Statement, line: Line) -> None:
-        if line.key.column == 1 or line.key.line == statement.last_line:
-            self.notebook.error(
-                "layout",
-                f"`{line.key.text}` must stand on an indented line of its own",
-                line.key,
-                "indent it; koalja-fn fmt does",
-            )

@@ -64,6 +64,9 @@ def split_words(line: str) -> tuple[RunWord, ...]:
         words.append(word)
 
 
+_BARE = re.compile(r"[^ \t\r\n'\"\\]+")
+
+
 def _word(line: str, start: int) -> tuple[RunWord, int]:
     text: list[str] = []
     bare: list[str] = []
@@ -85,9 +88,11 @@ def _word(line: str, start: int) -> tuple[RunWord, int]:
             text.append(line[position + 1])
             position += 2
         else:
-            text.append(letter)
-            bare.append(letter)
-            position += 1
+            run = _BARE.match(line, position)
+            assert run is not None
+            text.append(run[0])
+            bare.append(run[0])
+            position = run.end()
     return RunWord("".join(text), start, "".join(bare)), position
 
 
