@@ -37,7 +37,7 @@ def test_what_is_not_finished_is_told_with_its_place(line: str, position: int) -
         ("{in.list}", (Placeholder("list", "in"),)),
         ("{out.mean}", (Placeholder("out", "mean"),)),
         ("{snapshot}", (Placeholder("snapshot"),)),
-        ("sort {in} | uniq > {out.mean}", ("sort ", Placeholder("all", "in"), " | uniq > ", Placeholder("out", "mean"))),
+        ("a {in} > {out.mean}", ("a ", Placeholder("all", "in"), " > ", Placeholder("out", "mean"))),
         ("{other} {mean} {out.in} {in[x]} {in[-1]} {}", ("{other} {mean} {out.in} {in[x]} {in[-1]} {}",)),
         ('{"x":{"y":1}}', ('{"x":{"y":1}}',)),
         ("{{in}}", ("{in}",)),
