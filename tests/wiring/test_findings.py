@@ -84,6 +84,7 @@ BAD = [
     ("(a[9999999999]) t (b)", "error", "bad-buffer", "1:3", "at most"),
     ("(a[8000]) t (b)", "warning", "many-files", "1:2", "{a.list}"),
     ("(a[8000]) t (b)\n  run = x {a}", "warning", "many-files", "1:2", "{a.list}"),
+    ("(a[700]) t (b)\n  run = sh -c 'sort {a}'", "warning", "many-files", "1:2", "{a.list}"),
     ("(a, a) t (b)", "error", "wire-twice", "1:5", "keep one"),
     ("(a + a) t (b)", "error", "wire-twice", "1:2", "keep one"),
     ("(a) t (b, b)", "error", "wire-twice", "1:11", "drop one"),
@@ -168,6 +169,12 @@ def test_finding_has_its_code_place_and_cure(
 )
 def test_braces_of_others_and_shells_are_silent(run: str) -> None:
     assert {f.code for f in read(f"(a) t (b)\n  run = {run}\n").findings} == {"source", "end"}
+
+
+@pytest.mark.parametrize("run", ["x {a.list}", "x {a[0]}", "x {b}"])
+def test_large_windows_are_silent_where_their_files_are_not_on_the_command_line(run: str) -> None:
+    findings = read(f"(a[90000], b) t (c)\n  run = {run}\n").findings
+    assert "many-files" not in {f.code for f in findings}
 
 
 def test_every_code_of_the_checks_has_an_example() -> None:

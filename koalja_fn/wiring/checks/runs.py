@@ -23,6 +23,10 @@ from koalja_fn.wiring.syntax import Line, Word
 MANY_FILES = 8_000
 """Files on one command line from which the argument limit is near: 2 MiB on Linux, 200 bytes a path."""
 
+MANY_IN_A_WORD = 600
+"""The same for files that are joined in one word, as in `sh -c "sort {in}"`: 128 KiB on Linux."""
+
+_NEVER = 2**62
 _OPERATOR = re.compile(r"\|\|?|&&?|;|\d?>>?(&\d)?|<<?")
 _VARIABLE = re.compile(r"\$\{?[A-Za-z_]\w*")
 
@@ -147,14 +151,17 @@ def _no_shell(words: tuple[RunWord, ...], line: Line, notebook: Notebook) -> Non
 def _many_files(each: TaskDraft, words: tuple[RunWord, ...], notebook: Notebook) -> None:
     task = each.task
     inputs = input_names(task)
-    placed = [
-        p for w in words for p in parts(w.text, inputs, task.output_wires) if isinstance(p, Placeholder)
-    ]
-    placed = [p for p in placed if p.kind in ("all", "one", "list")]
+    placed: dict[str, int] = {}  # input: files from which it may be too many
+    for word in words:
+        pieces = parts(word.text, inputs, task.output_wires)
+        limit = MANY_FILES if len(pieces) == 1 else MANY_IN_A_WORD
+        for piece in pieces:
+            if isinstance(piece, Placeholder) and piece.kind in ("all", "one", "list"):
+                most = limit if piece.kind == "all" else _NEVER
+                placed[piece.name] = min(most, placed.get(piece.name, _NEVER))
     for given in task.streams:
-        appended = not placed
-        listed = any(p.name == given.name and p.kind == "all" for p in placed)
-        if given.buffer.most >= MANY_FILES and given.name in inputs and (appended or listed):
+        most = placed.get(given.name, _NEVER) if placed else MANY_FILES
+        if given.name in inputs and given.buffer.most >= most:
             notebook.warning(
                 "many-files",
                 f"{given.buffer.most} file names of '{given.name}' may be more than a command line can hold",
