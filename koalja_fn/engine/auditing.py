@@ -13,7 +13,7 @@ from koalja_fn.engine.replaying import Replayed, Wiring, current_state, replay
 from koalja_fn.registry import snapshots, tasks, values
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.registry.tasks import TaskRow
-from koalja_fn.snapshots import Formed, Spec, Window, held, needed
+from koalja_fn.snapshots import Admitted, Formed, Spec, Window, held, needed
 
 
 def audit(tx: Transaction, circuit: int, verify: Callable[[str], bool] | None = None) -> Iterator[str]:
@@ -77,6 +77,9 @@ def _snapshots(tx: Transaction, circuit: str, task: TaskRow) -> Iterator[str]:
     for last in replay(tx, task.id):
         instants += last.record.kind == "due"
         formed += [(last.wiring, o.windows) for o in last.outcomes if isinstance(o, Formed)]
+        for admitted in (o for o in last.outcomes if isinstance(o, Admitted)):
+            if _fed(tx, task, admitted) != (admitted.wire, admitted.position):
+                yield f"task {task.name}: value {admitted.index} of {admitted.input} is not the one admitted"
     if len(formed) + instants != task.formed:
         yield f"task {task.name}: {task.formed} snapshots, its log forms {len(formed) + instants}"
     rows = tx.all(
@@ -91,7 +94,11 @@ def _snapshots(tx: Transaction, circuit: str, task: TaskRow) -> Iterator[str]:
         if stored != expected:
             yield f"{place} has windows {stored}, its log gives {expected}"
             continue
-        ranges = [_range(tx, task, wiring.spec, window) for window in windows]
+        try:
+            ranges = [_range(tx, task, wiring.spec, window) for window in windows]
+        except (AssertionError, StopIteration):
+            yield f"{place} has values that are not there"
+            continue
         if named != ids.snapshot(circuit, task.name, epoch, wiring.generation, ranges):
             yield f"{place} has another id than its windows give"
         if generation != wiring.generation:
@@ -161,6 +168,14 @@ def _gaps(ranges: list[tuple[int, int]], begin: int, until: int) -> Iterator[tup
             return
     if begin < until:
         yield begin, until - 1
+
+
+def _fed(tx: Transaction, task: TaskRow, admitted: Admitted) -> tuple[str, int] | None:
+    """Which value the registry says has an index of an input that counts admissions."""
+    for wire, position, _ in snapshots.feed_runs(tx, task.id, admitted.input, admitted.index, admitted.index):
+        row = tx.one("SELECT name FROM wire WHERE id = ?", wire)
+        return (row[0], position) if row else None
+    return None
 
 
 def _range(tx: Transaction, task: TaskRow, spec: Spec, window: Window) -> ids.Range:

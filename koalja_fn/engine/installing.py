@@ -88,7 +88,7 @@ def discard(tx: Transaction, now: int, circuit: str, name: str) -> Change:
             f"no removed task {name!r} in circuit {circuit}", cure="koalja-fn list tells which there are"
         )
     dropped = _pass_over_all(tx, now, known)
-    skipped = snapshots.skip_ready(tx, known.id, now)
+    skipped = snapshots.skip_open(tx, known.id, now)
     return Change(name, "discarded", f"{dropped} values and {skipped} snapshots")
 
 

@@ -310,10 +310,13 @@ def unfinished_fresh(tx: Transaction, task: int, name: str) -> int:
     return int(row[0]) if row else 0
 
 
-def skip_ready(tx: Transaction, task: int, now: int) -> int:
-    """Give up all ready snapshots of a task; return how many."""
+def skip_open(tx: Transaction, task: int, now: int) -> int:
+    """Give up all snapshots of a task that are ready, or that somebody claimed; return how many."""
     return tx.run(
-        "UPDATE snapshot SET state = 'skipped', finished = ? WHERE task = ? AND state = 'ready'", now, task
+        "UPDATE snapshot SET state = 'skipped', finished = ?, owner = NULL, lease = NULL"
+        " WHERE task = ? AND state IN ('ready', 'running')",
+        now,
+        task,
     )
 
 
