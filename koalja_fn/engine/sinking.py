@@ -21,6 +21,7 @@ from koalja_fn.store import Store
 
 _BATCH = 100
 _LOOK = 1.0
+_LONGEST_NAME = 255
 _FIELD = re.compile(r"\{(\w+)\}")
 
 
@@ -42,7 +43,16 @@ def target(pattern: str, folder: Path, value: AnnotatedValue) -> Path:
         text = fields.get(found[1])
         return found[0] if text is None else _harmless(text)
 
-    return folder / _FIELD.sub(fill, pattern)
+    parts = (_FIELD.sub(fill, part) for part in Path(pattern).parts)
+    return folder.joinpath(*(_short(part, value.id) for part in parts))
+
+
+def _short(part: str, id: str) -> str:
+    """A name that a file system takes; one that was cut stays the value's own by its id."""
+    data = os.fsencode(part)
+    if len(data) <= _LONGEST_NAME:
+        return part
+    return data[: _LONGEST_NAME - 13].decode(errors="ignore") + "~" + id[:12]
 
 
 def _harmless(text: str) -> str:
@@ -97,9 +107,15 @@ class Sinks:
         Raises:
             StoreError: A file can't be written.
         """
+        trouble: StoreError | None = None
         for name, pattern in self._wires.items():
-            while self._write_some(name, pattern):
-                pass
+            try:
+                while self._write_some(name, pattern):
+                    pass
+            except StoreError as error:  # other wires need not wait
+                trouble = trouble or error
+        if trouble is not None:
+            raise trouble
 
     def _serve(self) -> None:
         while True:
@@ -129,7 +145,7 @@ class Sinks:
         return len(found) == _BATCH
 
     def _write(self, value: AnnotatedValue, path: Path) -> None:
-        temporary = path.with_name(f".{path.name}.{value.id[:12]}.part")
+        temporary = path.with_name(f".{value.id[:24]}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.unlink(missing_ok=True)
