@@ -194,5 +194,6 @@ def _usage(step: Step, outcomes: Sequence[Outcome]) -> tuple[dict[str, int], dic
             continue
         for name, first, count in ranges:
             used[name] = used[name] + count if aligned else max(used[name], first + count)
-    passed = {name: max(0, used[name] - before[name] - formed.get(name, 0)) for name in used}
+    # Below 0 where a snapshot has values of a sliding window that was superseded, and counted, before.
+    passed = {name: used[name] - before[name] - formed.get(name, 0) for name in used}
     return used, passed
