@@ -190,7 +190,7 @@ class History:
                     assert item.name not in counted
                     continue
                 exact = self.count(plan.id, item.wires)
-                # Snapshots from before a rewiring are counted roughly, and no longer than until they are done.
+                # Snapshots from before a rewiring are counted roughly until they are done.
                 if not self.rewired:
                     assert counted[item.name] == exact, (plan.name, item)
                 elif self.drained:
