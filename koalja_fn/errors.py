@@ -10,8 +10,14 @@
     ├── Busy                    somebody else holds the folder               exit status 6
     ├── NotFound                no such circuit, task, wire or value         exit status 7
     ├── StoreError              a payload is missing, damaged or has no room exit status 8
-    └── RegistryError           the registry can't be read or written        exit status 8
-        └── NewerRegistry       written by a newer koalja-fn
+    ├── RegistryError           the registry can't be read or written        exit status 8
+    │   └── NewerRegistry       written by a newer koalja-fn
+    └── PackError               no image came of it                          exit status 9
+        ├── Unreachable         the image registry doesn't answer
+        ├── Unauthorised        the image registry wants other credentials
+        ├── NoSuchImage         no manifest or blob of that name there
+        ├── WrongPlatform       the image is for other machines
+        └── Damaged             bytes are not those that their digest promises
 
 Every message has up to three parts: what failed (with its place), why, and what to try.
 """
@@ -110,3 +116,29 @@ class RegistryError(KoaljaError):
 
 class NewerRegistry(RegistryError):
     """The registry was written by a newer version; the user updates koalja-fn."""
+
+
+class PackError(KoaljaError):
+    """A program couldn't be made into an image, or the image not be brought where it belongs."""
+
+    exit_status = 9
+
+
+class Unreachable(PackError):
+    """An image registry doesn't answer, also after several tries; the operator can mend it."""
+
+
+class Unauthorised(PackError):
+    """An image registry refuses the credentials, or wants some; the user logs in."""
+
+
+class NoSuchImage(PackError):
+    """The image registry has no such manifest or blob; the user can mend the name."""
+
+
+class WrongPlatform(PackError):
+    """An image is there, but for another operating system or processor."""
+
+
+class Damaged(PackError):
+    """Bytes of an image are not those that their digest promises."""

@@ -76,6 +76,6 @@ def main(ctx: click.Context, debug: bool) -> None:
     \b
     Exit status: 0 fine; 1 unexpected; 2 wrong call; 3 findings in the wiring; 4 a program failed for good;
     5 an event was refused; 6 somebody else holds the folder; 7 no such thing; 8 disk or registry trouble;
-    130 interrupted.
+    9 no image could be made or brought away; 130 interrupted.
     """
     ctx.obj = {"debug": debug}

@@ -1,0 +1,1 @@
+"""From user code to images: Cloud Native Buildpacks, and what they need of the OCI."""
