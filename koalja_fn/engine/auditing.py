@@ -23,13 +23,21 @@ def audit(tx: Transaction, circuit: int, verify: Callable[[str], bool] | None = 
     yield from _wires(tx, circuit)
     for task in tasks.of_circuit(tx, circuit):
         yield from _log(tx, task)
-        yield from _snapshots(tx, row[0], task)
-        yield from _coverage(tx, task)
+        yield from _while_it_fits(task, _snapshots(tx, row[0], task))
+        yield from _while_it_fits(task, _coverage(tx, task))
         yield from _executions(tx, task)
     if verify is not None:
         for digest in _digests(tx, circuit):
             if not verify(digest):
                 yield f"payload {digest} is missing or damaged"
+
+
+def _while_it_fits(task: TaskRow, findings: Iterator[str]) -> Iterator[str]:
+    """What is found; damage may be such that the log can't even be replayed."""
+    try:
+        yield from findings
+    except (AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        yield f"task {task.name}: its records do not fit together: {error or type(error).__name__}"
 
 
 def _wires(tx: Transaction, circuit: int) -> Iterator[str]:

@@ -6,7 +6,7 @@ formed stay; new windows begin at the first value that has not left a window; no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -112,7 +112,7 @@ def _add(
     tasks.append(tx, row, [LogRecord(1, "wired", now, body=wired.to_json())], {})
     for item in plan.spec.inputs:
         for wire in item.wires:
-            used = 0 if item.indexed else starts[wire]
+            used = 0 if item.indexed or plan.spec.policy == "align" else starts[wire]
             tasks.keep_link(tx, row, plan.wires[wire], item.name, starts[wire], used)
     return replace(plan, id=row), [] if first else [Change(plan.name, "new")]
 
@@ -189,6 +189,8 @@ def _relink(
         tasks.recount(tx, known.id, plan.wires[wire], 0)
         if wire in links:
             behind += starts[wire] - links[wire].start
+    if plan.spec.policy == "align":  # counted there: how many, not up to which
+        tasks.move_link(tx, known.id, plan.wires[item.wires[0]], starts[item.wires[0]], behind, 0)
     unfinished = snapshots.unfinished_fresh(tx, known.id, item.name)
     tasks.recount(tx, known.id, plan.wires[item.wires[0]], behind - unfinished)
 
@@ -231,21 +233,40 @@ def _pass_over_all(tx: Transaction, now: int, known: TaskRow) -> int:
     state = current_state(tx, spec, known, None)
     links = tasks.links(tx, known.id, retired=True)
     bases = {i.name: snapshots.next_feed_index(tx, known.id, i.name) for i in spec.inputs if i.indexed}
-    first = pending(spec, state)
-    ranges: list[tuple[str, int | None, int, int]] = [
-        (i.name, None, first[i.name], bases[i.name]) for i in spec.inputs if i.indexed
-    ]
-    ranges += [
-        (link.input, link.wire, link.position if link.input in bases else first.get(link.input, 0), link.head)
-        for link in links
-    ]
+    ranges = list(_waiting_ranges(tx, known, spec, state, links, bases))
     for name, wire, begin, end in ranges:
         if begin < end:
             tasks.pass_over(tx, known.id, now, name, wire, begin, end - 1, "discarded")
+    aligned = spec.policy == "align"
     for link in links:
-        tasks.move_link(tx, known.id, link.wire, link.head, link.head, link.head - link.start)
+        count = link.head - link.start
+        used = count if aligned else bases.get(link.input, link.head)
+        tasks.move_link(tx, known.id, link.wire, link.head, used, count)
     _begin_anew(tx, now, known, spec, state, {link.name: link.head for link in links}, bases)
     return sum(max(0, end - begin) for _, _, begin, end in ranges)
+
+
+def _waiting_ranges(
+    tx: Transaction,
+    known: TaskRow,
+    spec: Spec,
+    state: State,
+    links: Iterable[LinkRow],
+    bases: Mapping[str, int],
+) -> Iterator[tuple[str, int | None, int, int]]:
+    """All that waits for a task: input, wire (None for indexes of admission), first, and where it ends."""
+    first = pending(spec, state)
+    for name, base in bases.items():
+        yield name, None, first[name], base
+    for link in links:
+        read = link.retired or link.input in bases or link.input not in first
+        yield link.input, link.wire, link.position if read else first[link.input], link.head
+    for name, values in held(spec, state).items():
+        for wire, position in values:
+            yield name, tasks.wire_row(tx, known.id, wire), position, position + 1
+    for left in stragglers(spec, state, Spec(())):
+        row = None if left.input in bases else _wire_of(tx, known, spec, left.input)
+        yield left.input, row, left.first, left.first + left.count
 
 
 def _begin_anew(

@@ -261,3 +261,25 @@ def test_counting_over_many_rewirings(bench: Opener) -> None:
     assert "".join(b.texts("t")) == "".join(sent)
     assert b.waiting("t") == {"a": 0}
     assert b.wrong() == []
+
+
+def test_discarding_drops_what_was_held_back_for_its_turn_or_its_partner(bench: Opener) -> None:
+    text = "[held]\n(a ordered) gate (x)\n(a, b) pairs (y)\n    policy = align\n    align = k\n    within = 60s\n"
+    b = bench(text + "(a, b) other (z)\n")
+    for sequence, key in (("1", "p"), ("3", "q"), ("4", "r")):
+        b.send("a", sequence, event_source="/s", event_id=sequence, sequence=sequence, attributes={"k": key})
+    b.send("b", "Q", attributes={"k": "q"})
+    b.work_off()
+    assert (b.texts("gate"), b.texts("pairs")) == (["1"], ["3|Q"])
+    b.wire("[held]\n(a, b) other (z)\n", discards=["gate", "pairs"])
+    assert [change.text for change in b.changes[-2:]] == ["2 values and 0 snapshots"] * 2
+    b.wire(text + "(a, b) other (z)\n")
+    assert b.waiting("gate") == {"a": 0}
+    assert b.waiting("pairs") == {"a": 0, "b": 0}
+    b.send("a", "5", event_source="/s", event_id="5", sequence="5", attributes={"k": "t"})
+    b.send("b", "T", attributes={"k": "t"})
+    b.work_off()
+    assert (b.texts("gate"), b.texts("pairs")) == (["1", "5"], ["3|Q", "5|T"])
+    assert b.waiting("gate") == {"a": 0}
+    assert b.waiting("pairs") == {"a": 0, "b": 0}
+    assert b.wrong() == []
