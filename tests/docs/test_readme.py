@@ -89,8 +89,8 @@ def test_dead_letters_are_listed_retried_and_skipped_as_the_page_says(
     subprocess.run(["sh", "-c", "echo no | koalja-fn send . in -"], cwd=tmp_path, env=environ, check=True)
     subprocess.run(["koalja-fn", "run", "--once", "-q", "."], cwd=tmp_path, env=environ, check=False)
     (letter,) = json.loads(shell("koalja-fn failures -o json", tmp_path, environ))["letters"]
-    shell(f"koalja-fn retry {letter['snapshot']}", tmp_path, environ)
+    shell(f"koalja-fn retry {letter['id']}", tmp_path, environ)
     subprocess.run(["koalja-fn", "run", "--once", "-q", "."], cwd=tmp_path, env=environ, check=False)
-    shell(f"koalja-fn skip {letter['snapshot']}", tmp_path, environ)
+    shell(f"koalja-fn skip {letter['id']}", tmp_path, environ)
     assert json.loads(shell("koalja-fn failures -o json", tmp_path, environ))["letters"] == []
     assert "records: logs" in shell("koalja-fn doctor --verify .", tmp_path, environ)

@@ -145,8 +145,6 @@ CREATE INDEX snapshot_running ON snapshot (task, lease) WHERE state = 'running';
 
 CREATE INDEX snapshot_dead ON snapshot (task, number) WHERE state = 'dead';
 
-CREATE INDEX snapshot_finished ON snapshot (task, finished) WHERE finished IS NOT NULL;
-
 -- wire is set where the window is a range of positions of one wire; else `feed` has its members.
 CREATE TABLE snapshot_input (
     snapshot INTEGER NOT NULL REFERENCES snapshot,
