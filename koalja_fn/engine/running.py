@@ -124,6 +124,7 @@ class Engine:
             self._work.put(None)
         for thread in self._threads:
             thread.join()
+        self._cancel.close()
         if self._executor.noticing.changed:
             self._registry.transact(self._executor.noticing.write)
 

@@ -264,7 +264,8 @@ def test_counting_over_many_rewirings(bench: Opener) -> None:
 
 
 def test_discarding_drops_what_was_held_back_for_its_turn_or_its_partner(bench: Opener) -> None:
-    text = "[held]\n(a ordered) gate (x)\n(a, b) pairs (y)\n    policy = align\n    align = k\n    within = 60s\n"
+    pairs = "(a, b) pairs (y)\n    policy = align\n    align = k\n    within = 60s\n"
+    text = f"[held]\n(a ordered) gate (x)\n{pairs}"
     b = bench(text + "(a, b) other (z)\n")
     for sequence, key in (("1", "p"), ("3", "q"), ("4", "r")):
         b.send("a", sequence, event_source="/s", event_id=sequence, sequence=sequence, attributes={"k": key})
