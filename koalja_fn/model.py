@@ -142,6 +142,11 @@ class Task:
         return tuple(i for i in self.inputs if not i.implicit)
 
     @property
+    def service(self) -> bool:
+        """Whether it is a long-running program in which others look things up (docs/wiring.md)."""
+        return any(o.implicit for o in self.outputs)
+
+    @property
     def output_wires(self) -> tuple[str, ...]:
         """The wires it puts values on."""
         return tuple(o.wire for o in self.outputs if not o.implicit)

@@ -72,8 +72,11 @@ def claim(
 ) -> list[Claim]:
     """Claim ready snapshots of a task, as many as it may run at once and `most` at most.
 
-    None while a reader of its outputs has a full backlog, or while a dead letter stops a strict task.
+    None while a reader of its outputs has a full backlog, or while a dead letter stops a strict task; none
+    of a service, which this version does not start: its snapshots wait.
     """
+    if plan.task.service:
+        return []
     generation, running = tasks.standing(tx, plan.id)
     places = min(most, plan.task.concurrency - running)
     if places <= 0 or generation != plan.generation:

@@ -366,3 +366,11 @@ def test_a_passive_value_decides_neither_key_nor_hops(bench: Opener) -> None:
     b.work_off()
     (out,) = b.on("out")
     assert (out.key, out.hops) == (receipt.id, 2)
+
+
+def test_a_service_is_not_started_and_its_snapshots_wait(bench: Opener) -> None:
+    b = bench("[claiming]\n(model) server (lookup implicit)\n    run = cat {model}\n")
+    b.send("model", "one")
+    b.form()
+    assert b.claim("server") == []
+    assert b.states("server") == {"ready": 1}
