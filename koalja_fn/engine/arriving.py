@@ -123,7 +123,7 @@ class Intake:
             Full: A reader's backlog is full; look again later.
         """
         status = path.stat()
-        known_as = name or str(path)
+        known_as = _as_text(name or str(path))
         stamp = (status.st_size, status.st_mtime_ns, status.st_ino)
         seen = self._registry.read(lambda tx: records.seen(tx, self._plan.wires[wire], known_as))
         if seen and seen.stamp == stamp:
@@ -299,6 +299,11 @@ def _arrive_on(
     return receipts
 
 
+def _as_text(name: str) -> str:
+    """A file's name as text: bytes that are no UTF-8 as \\x.."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def _value(plan: CircuitPlan, candidate: _Candidate, position: int, now: int) -> AnnotatedValue:
     offer = candidate.offer
     return AnnotatedValue(
@@ -312,7 +317,7 @@ def _value(plan: CircuitPlan, candidate: _Candidate, position: int, now: int) ->
         digest=candidate.stored.digest,
         size=candidate.stored.size,
         type=offer.type,
-        name=offer.name,
+        name=_as_text(offer.name),
         key=candidate.id,
         event_source=offer.event_source,
         event_id=offer.event_id,

@@ -479,3 +479,59 @@ def test_elsewhere_there_are_plain_lines_without_colours(tmp_path: Path) -> None
     assert "\x1b" not in talk
     assert re.search(r"^\d\d:\d\d:\d\d t #1 done \d\.\d+ s -> out 1$", talk, re.MULTILINE)
     assert re.search(r"listens at http://127\.0\.0\.1:\d+; \^C ends it", talk)
+
+
+# Odd corners
+
+
+def test_feeding_waits_while_a_backlog_is_full(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, "(in) t (out)\n    run = cat {in}\n    backlog = 2\n")
+    found = once(folder, "--lines", "in", stdin="".join(f"{n}\n" for n in range(12)))
+    assert texts(found, "out") == [str(n) for n in range(12)]
+
+
+def test_a_task_without_inputs_runs_once(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, "() tick (out)\n    run = echo tick\n    every = 1h\n")
+    assert texts(once(folder), "out") == ["tick\n"]
+    assert texts(once(folder), "out") == []
+
+
+def test_standard_error_that_is_no_text_is_shown_all_the_same(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, ONE, t_sh="#!/bin/sh\nprintf 'a\\377\\000b\\n' >&2\nexit 1\n")
+    found = once(folder, "--lines", "in", stdin="a\n")
+    (failure,) = found["failures"]
+    assert failure["stderr"].startswith("a")
+    assert koalja("run", "--once", folder).returncode == 4
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.txt", b"new\nline.txt", b"-rf.txt", b"{in}.txt", b" .txt"])
+def test_a_file_with_an_odd_name_goes_through_in_tray_program_and_out_tray(
+    tmp_path: Path, name: bytes
+) -> None:
+    folder = folder_of(
+        tmp_path,
+        "(in) t (out)\n    run = cat {in}\nwire in\n    from = inbox/*\n    to = outbox/{name}\n",
+    )
+    (folder / "inbox").mkdir()
+    with open(os.fsencode(folder / "inbox") + b"/" + name, "wb") as file:
+        file.write(b"x")
+    found = once(folder)
+    assert texts(found, "out") == ["x"], found["talk"]
+    assert [path.read_text() for path in (folder / "outbox").iterdir()] == ["x"]
+    told = koalja("run", "--once", folder)
+    assert told.returncode == 0, told.stderr
+    assert koalja("log", folder).returncode == 0
+
+
+def test_a_second_interrupt_ends_it_at_once(tmp_path: Path) -> None:
+    stubborn = "#!/bin/sh\ntrap '' TERM INT\necho $$ > \"$KOALJA_CODE/pid\"\nwhile :; do sleep 1; done\n"
+    folder = folder_of(tmp_path, ONE, t_sh=stubborn)
+    with running(folder) as process:
+        post(folder, "in", b"a")
+        wait_for(lambda: (folder / "pid").exists() and (folder / "pid").read_text())
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+        assert process.returncode in (0, 130, -signal.SIGINT)
+    wait_for(lambda: once(folder)["status"] == 4 or True)
+    assert [pid for pid in alive(str(folder)) if pid != process.pid] == []
