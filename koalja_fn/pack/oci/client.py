@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 from urllib.parse import urljoin, urlsplit
@@ -29,6 +30,14 @@ from koalja_fn.pack.oci.transport import Answer, Body, Broken, Transport
 from koalja_fn.pack.oci.values import ACCEPT, Descriptor, Manifest
 
 _SAID_LIMIT = 16 << 10
+
+
+@dataclass
+class Holders:
+    """Who has a blob. One at a time brings it, so that the others find it there or mount it."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    repositories: dict[str, None] = field(default_factory=dict)
 
 
 class RegistryClient:
@@ -55,6 +64,7 @@ class RegistryClient:
         self._keychain = keychain or Keychain()
         self._authorisers: dict[str, Authoriser] = {}
         self._bases: dict[str, str] = {}
+        self._holders: dict[tuple[str, str], Holders] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -85,6 +95,11 @@ class RegistryClient:
     def speak_tls(self, reference: Reference) -> None:
         """Remember that a registry which may be spoken to in plain HTTP does not want that."""
         self._bases[reference.host] = f"https://{reference.host}"
+
+    def holders(self, reference: Reference, digest: str) -> Holders:
+        """Which repositories of the registry are known to have a blob; who brings it there holds its lock."""
+        with self._lock:
+            return self._holders.setdefault((reference.registry, digest), Holders())
 
     def authoriser(self, reference: Reference) -> Authoriser:
         """Who gets us in there."""
@@ -192,9 +207,16 @@ class Repository:
     def put_manifest(self, manifest: Manifest, which: str) -> None:
         """Write a manifest; the registry must name the digest that we count."""
         headers = {"Content-Type": manifest.media_type}
-        with self.request("PUT", f"manifests/{which}", headers, Body.of(manifest.data)) as answer:
-            self.expect(answer, (200, 201, 202), f"manifest {manifest.digest}")
-            claimed = answer.headers.get("Docker-Content-Digest")
+        for attempt in range(self.client.transport.tries):
+            with self.request("PUT", f"manifests/{which}", headers, Body.of(manifest.data)) as answer:
+                if answer.status in (400, 404) and "BLOB_UNKNOWN" in _said(answer) and attempt < 3:
+                    # docker-registry writes its links in place: while another process pushes the same blob
+                    # they may be empty for a moment.
+                    self.client.transport.pause(attempt, Broken("a blob is not there yet"))
+                    continue
+                self.expect(answer, (200, 201, 202), f"manifest {manifest.digest}")
+                claimed = answer.headers.get("Docker-Content-Digest")
+                break
         if claimed and claimed.startswith("sha256:") and claimed != manifest.digest:
             raise Damaged(f"{self.reference} took another manifest than we sent", why=f"it says {claimed}")
         self.meter.count_sent(len(manifest.data))

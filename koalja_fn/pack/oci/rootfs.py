@@ -81,7 +81,7 @@ def apply(layer: Layer, blob: Path, tree: Tree) -> None:
                 tree.begin_layer()
                 for member in archive:
                     tree.put(member, archive)
-                    archive.members = []  # it keeps all members it has seen otherwise
+                    archive.members = []  # type: ignore[attr-defined]  # else all are kept
             while watched.read(_CHUNK):
                 pass
         except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as problem:

@@ -83,6 +83,7 @@ class Answer:
         self.headers = raw.headers
         self._raw = raw
         self._release = release
+        self._read: bytes | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -93,11 +94,13 @@ class Answer:
         self.close()
 
     def read(self, limit: int) -> bytes:
-        """The body, but never more than `limit` and one more byte."""
+        """The body, but never more than `limit` and one more byte; it may be read twice."""
         try:
-            return self._raw.read(limit + 1)
+            if self._read is None:
+                self._read = self._raw.read(limit + 1)
         except (OSError, http.client.HTTPException) as problem:
             raise Broken(_words(problem)) from problem
+        return self._read
 
     def chunks(self) -> Iterator[bytes]:
         """The body, piece by piece; `Broken` where it ends too early."""
@@ -219,7 +222,7 @@ class Transport:
                 raw = _roundtrip(connection, method, path, headers, body)
             except (OSError, http.client.HTTPException) as problem:
                 connection.close()
-                if fresh:
+                if fresh or body is not None:
                     raise _told(parts.netloc, problem) from problem
                 continue  # a kept connection may have been closed meanwhile: that says nothing
             except BaseException:

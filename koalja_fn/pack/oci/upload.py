@@ -14,7 +14,7 @@ from koalja_fn.pack.oci.transport import Answer, Body, Broken
 from koalja_fn.pack.oci.values import Descriptor
 
 if TYPE_CHECKING:
-    from koalja_fn.pack.oci.client import Repository
+    from koalja_fn.pack.oci.client import Holders, Repository
 
 _RANGE = re.compile(r"(?:bytes=)?0-(\d+)")
 _OCTETS = {"Content-Type": "application/octet-stream"}
@@ -66,52 +66,51 @@ class _Session:
             self.offset = 0 if nothing else self.offset
 
 
-def upload(
-    repository: Repository, blob: Descriptor, content: bytes | Path, mount_from: Target | None
-) -> None:
+def upload(repository: Repository, blob: Descriptor, content: bytes | Path, source: Target | None) -> None:
     """Make sure that the blob is in the repository, at the least cost in bytes."""
-    meter = repository.meter
-    if repository.has(blob.digest):
-        meter.count_spared(blob.size)
-        return
-    session: _Session | None = None
-    if mount_from is not None:
-        session = _mount(repository, blob, mount_from)
-        if session is None:
-            meter.count_spared(blob.size)
-            return
-    _send(repository, blob, content, session)
+    holders = repository.client.holders(repository.reference, blob.digest)
+    with holders.lock:
+        session = _found(repository, blob, source, holders)
+        if session is not None:
+            _send(repository, blob, content, session)
+        holders.repositories[repository.reference.repository] = None
 
 
 def mount(repository: Repository, blob: Descriptor, source: Target) -> bool:
     """Mount the blob, or find it there already; an upload that the registry opens instead is given up."""
-    meter = repository.meter
-    if repository.has(blob.digest):
-        meter.count_spared(blob.size)
-        return True
-    if not _is_neighbour(repository, source):
-        return False
-    session = _mount(repository, blob, source)
-    if session is None:
-        meter.count_spared(blob.size)
-        return True
-    _cancel(repository, session)
-    return False
+    holders = repository.client.holders(repository.reference, blob.digest)
+    with holders.lock:
+        session = _found(repository, blob, source, holders)
+        if session is not None:
+            _cancel(repository, session)
+            return False
+        holders.repositories[repository.reference.repository] = None
+    return True
 
 
-def _is_neighbour(repository: Repository, source: Target) -> bool:
+def _found(
+    repository: Repository, blob: Descriptor, source: Target | None, holders: Holders
+) -> _Session | None:
+    """None where the blob is in the repository now without having travelled, else an upload for it."""
     mine = repository.reference
-    return (
-        isinstance(source, Reference)
-        and source.registry == mine.registry
-        and source.repository != mine.repository
-    )
+    session: _Session | None = None
+    if mine.repository not in holders.repositories and not repository.has(blob.digest):
+        others = [Reference(mine.registry, name) for name in [*holders.repositories][-1:]]
+        if isinstance(source, Reference) and _is_neighbour(repository, source):
+            others.insert(0, source)
+        session = _mounted(repository, blob, others[0]) if others else _open(repository)
+    if session is None:
+        repository.meter.count_spared(blob.size)
+    return session
 
 
-def _mount(repository: Repository, blob: Descriptor, source: Target) -> _Session | None:
+def _is_neighbour(repository: Repository, source: Reference) -> bool:
+    mine = repository.reference
+    return source.registry == mine.registry and source.repository != mine.repository
+
+
+def _mounted(repository: Repository, blob: Descriptor, source: Reference) -> _Session | None:
     """None where the blob is there now, else the upload that was opened in its place."""
-    if not isinstance(source, Reference) or not _is_neighbour(repository, source):
-        return _open(repository)
     path = f"blobs/uploads/?mount={quote(blob.digest)}&from={quote(source.repository, safe='')}"
     with (
         contextlib.suppress(Unauthorised),  # we may not read there: then the bytes must travel
