@@ -74,7 +74,7 @@ def run(
 
     \b
     Exit status: 0 fine; 3 the wiring has errors; 4 with --once: dead letters are left;
-    6 another run has the folder; 130 with --once: interrupted.
+    6 another run has the folder; 8 disk or registry trouble; 130 with --once: interrupted.
     """
     from koalja_fn.local import display as displays
     from koalja_fn.local.session import session_of
@@ -119,6 +119,11 @@ def _run_once(
         click.echo("koalja-fn: interrupted; what was accepted waits for the next run", err=True)
         sys.exit(130)
     _report(session, output)
+    if lost := sum(task.running for task in session.counts()):
+        click.echo(
+            f"koalja-fn: {lost} executions could not be recorded; the next run takes them up", err=True
+        )
+        sys.exit(8)
     if session.failures():
         sys.exit(4)
 

@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from koalja_fn.engine import claiming, forming
-from koalja_fn.engine.claiming import Claim
+from koalja_fn.engine.claiming import Claim, Ending
 from koalja_fn.engine.executing import Executed, Executor
 from koalja_fn.engine.plans import CircuitPlan, TaskPlan
 from koalja_fn.engine.replaying import Remembered
+from koalja_fn.errors import KoaljaError
 from koalja_fn.program.cancel import Cancel
 from koalja_fn.registry import Registry, snapshots
 from koalja_fn.registry.registry import Transaction
@@ -287,13 +288,26 @@ class Engine:
                 follow = partial(self._following, claim.plan)
                 executed = self._executor.execute(claim, self._cancel, follow)
         except Exception as error:
-            # The claim is not renewed any more: when its lease is over the sweep takes it up.
             self._trouble(error)
+            executed = self._failed(claim, error)
         self._finished(claim, executed)
         if executed is None:
             return None
         self._ended(executed)
         return executed.following
+
+    def _failed(self, claim: Claim, error: Exception) -> Executed | None:
+        """Put an attempt on record that we could not bring to an end ourselves.
+
+        Where not even that can be written the claim is not renewed any more: the sweep takes it up.
+        """
+        message = f"it could not be brought to an end: {error!r}".encode(errors="backslashreplace").decode()
+        ending = Ending(claim.plan.code.version, reason="trouble", message=message)
+        try:
+            due = self._registry.transact(lambda tx: claiming.fail(tx, self._registry.clock(), claim, ending))
+        except (KoaljaError, claiming.Fenced):
+            return None
+        return Executed(claim, "dead" if due is None else "failed", ending, due=due)
 
     def _following(self, plan: TaskPlan, tx: Transaction) -> Claim | None:
         """The task's next snapshot for the same worker, unless others wait for a place."""

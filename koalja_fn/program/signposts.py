@@ -79,9 +79,14 @@ def _signpost(item: Any) -> Signpost:
         raise ValueError("text is no string")
     if at is not None and (not isinstance(at, int) or isinstance(at, bool)):
         raise ValueError("at is no whole number of microseconds")
-    fields = {k[:100]: _as_text(v) for k, v in list(item.items())[:_FIELDS]}
-    return Signpost(kind, text[:_TEXT], at, fields)
+    fields = {_whole(k[:100]): _as_text(v) for k, v in list(item.items())[:_FIELDS]}
+    return Signpost(kind, _whole(text[:_TEXT]), at, fields)
 
 
 def _as_text(value: Any) -> str:
-    return (value if isinstance(value, str) else json.dumps(value))[:_TEXT]
+    return _whole((value if isinstance(value, str) else json.dumps(value))[:_TEXT])
+
+
+def _whole(text: str) -> str:
+    """The text with halves of surrogate pairs, which no database takes, as \\u...."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -523,6 +523,20 @@ def test_a_file_with_an_odd_name_goes_through_in_tray_program_and_out_tray(
     assert koalja("log", folder).returncode == 0
 
 
+def test_signposts_with_anything_in_them_never_make_an_execution_fail(tmp_path: Path) -> None:
+    program = (
+        "#!/bin/sh\n"
+        """printf '{"text":"a\\\\ud800b\\\\u0000","x":"\\\\ud800","\\\\ud801":1}\\n' > $KOALJA_SIGNPOSTS\n"""
+        """printf 'plain \\377\\n{"kind":"\\\\ud800"}\\n[1]\\n{"n":NaN}\\n' >> $KOALJA_SIGNPOSTS\n"""
+        "echo fine\n"
+    )
+    folder = folder_of(tmp_path, ONE, t_sh=program)
+    found = once(folder, "--lines", "in", stdin="a\n")
+    assert (found["status"], texts(found, "out")) == (0, ["fine\n"])
+    assert ("a\\ud800b\x00",) in rows(folder, "SELECT text FROM remark")
+    assert koalja("visits", "t", cwd=folder).returncode == 0
+
+
 def test_a_second_interrupt_ends_it_at_once(tmp_path: Path) -> None:
     stubborn = "#!/bin/sh\ntrap '' TERM INT\necho $$ > \"$KOALJA_CODE/pid\"\nwhile :; do sleep 1; done\n"
     folder = folder_of(tmp_path, ONE, t_sh=stubborn)
@@ -533,5 +547,6 @@ def test_a_second_interrupt_ends_it_at_once(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
         assert process.returncode in (0, 130, -signal.SIGINT)
-    wait_for(lambda: once(folder)["status"] == 4 or True)
+    (folder / "t.sh").write_text("#!/bin/sh\necho now\n")
+    assert texts(once(folder), "out") == ["now\n"]
     assert [pid for pid in alive(str(folder)) if pid != process.pid] == []

@@ -288,6 +288,29 @@ def test_trouble_in_the_engine_is_told_and_the_engine_goes_on(circuit: Opener) -
     assert [str(trouble) for trouble in run.troubles] == ["once"]
 
 
+def test_an_attempt_that_the_engine_itself_can_not_end_is_a_failed_one(circuit: Opener) -> None:
+    run = circuit("(a) t (b)\n    run = cat {a}\n    backoff = 1ms\n")
+    with run.going():
+        executor = run.session.engine._executor
+        real = executor._complete
+        broken = [UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")]
+
+        def fails_once(*args: object) -> object:
+            if broken:
+                raise broken.pop()
+            return real(*args)  # type: ignore[arg-type]
+
+        executor._complete = fails_once  # type: ignore[method-assign,assignment]
+        run.send("a", "1")
+        run.idle()
+        assert run.said("b") == ["1"]
+        assert run.ask("SELECT outcome, reason FROM execution ORDER BY id") == [
+            ("failed", "trouble"),
+            ("done", ""),
+        ]
+    assert len(run.troubles) == 1
+
+
 def test_no_thread_and_no_file_is_left_open(circuit: Opener) -> None:
     run = circuit("(a) t (b)\n    run = cat {a}\n")
     with run.going():
