@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from koalja_fn.model import Circuit, Task
@@ -47,7 +48,7 @@ class TaskPlan:
         return next(i.wires[0] for i in self.spec.inputs if i.name == name)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CircuitPlan:
     """A circuit, its folder and its rows; `cyclic` are the wires that lie on a cycle of tasks."""
 
@@ -58,10 +59,15 @@ class CircuitPlan:
     tasks: Mapping[str, TaskPlan]
     cyclic: frozenset[str] = frozenset()
 
-    def readers(self, wires: Set[str]) -> list[TaskPlan]:
-        """Tasks that read any of these wires, in the order of the file."""
-        return [
-            plan
-            for plan in self.tasks.values()
-            if any(wire in wires for item in plan.spec.inputs for wire in item.wires)
-        ]
+    @cached_property
+    def by_wire(self) -> Mapping[str, tuple[TaskPlan, ...]]:
+        """For each wire the tasks that read it, in the order of the file."""
+        found: dict[str, list[TaskPlan]] = {}
+        for plan in self.tasks.values():
+            for wire in plan.spec.wires:
+                found.setdefault(wire, []).append(plan)
+        return {wire: tuple(plans) for wire, plans in found.items()}
+
+    def readers(self, wires: Iterable[str]) -> list[TaskPlan]:
+        """Tasks that read any of these wires, each once."""
+        return list({plan.id: plan for wire in wires for plan in self.by_wire.get(wire, ())}.values())

@@ -180,15 +180,12 @@ def wait_until_it_listens(folder: Path, process: subprocess.Popen[bytes]) -> Non
 
 
 def run_once(folder: Path) -> dict[str, object]:
-    """Work off what is left."""
-    # A program may kill its runner here, too: then again.
-    for _ in range(20):
-        done = subprocess.run(
-            [sys.executable, "-m", "koalja_fn", "run", "--once", "--quiet", "-o", "json", str(folder)],
-            capture_output=True,
-            timeout=100,
-        )
-        if done.returncode in (0, 4):
-            return dict(json.loads(done.stdout))
-        assert done.returncode == -signal.SIGKILL, done.stderr.decode()
-    raise AssertionError("it was killed twenty times")
+    """Work off what is left, with the killer tamed: thousands of its calls may be left."""
+    (folder / "killer.sh").write_text("exit 0\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "koalja_fn", "run", "--once", "--quiet", "-o", "json", str(folder)],
+        capture_output=True,
+        timeout=300,
+    )
+    assert done.returncode in (0, 4), done.stderr.decode()
+    return dict(json.loads(done.stdout))
