@@ -18,6 +18,7 @@ from typing import Any
 
 from koalja_fn.model import Circuit, Task
 from koalja_fn.pack.errors import PhaseError
+from koalja_fn.program import versions
 from koalja_fn.program.folder import Opened
 from koalja_fn.program.locating import Located
 from koalja_fn.program.versions import files_of_folder
@@ -121,13 +122,11 @@ def _wanted(opened: Opened, task: Task, located: Located, root: Path) -> Iterato
 def _all_files(root: Path) -> Iterator[Path]:
     found = files_of_folder(root)
     yield from (f for f in found if f.suffix != ".koalja" or f.parent != root)
-    ignored_folders = {f.parent for f in found}
-    for parent, folders, names in os.walk(root):
-        here = Path(parent)
-        if here not in ignored_folders:
-            continue
+    patterns = list(versions._ignore_patterns(root))
+    for folder in sorted({root, *(f.parent for f in found)}):
         # Links to folders are not walked into, and dangling ones are no files: they go as they are.
-        yield from (here / n for n in (*folders, *names) if (here / n).is_symlink() and not (here / n).is_file())
+        links = (p for p in folder.iterdir() if p.is_symlink() and not p.is_file())
+        yield from (p for p in links if not versions._ignored(p, root, patterns))
 
 
 def is_secret(inside: str) -> bool:

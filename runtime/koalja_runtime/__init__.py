@@ -1,0 +1,1 @@
+"""What runs in each container: takes values by HTTP and runs the task's program on them."""
