@@ -97,8 +97,7 @@ def apply(layer: Layer, blob: Path, tree: Tree) -> None:
 def opened(layer: Layer, blob: Path) -> Iterator[IO[bytes]]:
     """The bare tar of a layer, whatever it is compressed with, by its first bytes."""
     with open(blob, "rb") as raw:
-        magic = raw.read(4)
-        raw.seek(0)
+        magic = os.pread(raw.fileno(), 4, 0)  # a child that unpacks it shares our position
         if magic[:2] == b"\x1f\x8b":
             with gzip.open(raw) as plain:
                 yield cast(IO[bytes], plain)
