@@ -26,6 +26,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "failures": ("failures", "List dead letters and refused events."),
     "retry": ("failures", "Run dead letters again."),
     "skip": ("failures", "Give up dead letters, on record."),
+    "pack": ("pack", "Make an image of each task, with no Dockerfile."),
     "doctor": ("doctor", "Look for what this machine lacks."),
     "completion": ("completion", "Print the shell completion."),
 }
