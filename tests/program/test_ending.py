@@ -90,7 +90,7 @@ def test_a_very_deep_folder_is_removed(bench: Bench) -> None:
 def test_a_program_that_hangs_is_ended_at_its_timeout(bench: Bench) -> None:
     started = time.monotonic()
     result = bench.sh("echo begun >&2; sleep 60", timeout=0.3)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 20
     assert result.reason is Reason.TIMEOUT
     assert "0.3 s" in result.message
     assert result.stderr == "begun\n"
@@ -101,7 +101,7 @@ def test_a_program_that_ignores_sigterm_is_killed(bench: Bench) -> None:
     result = bench.sh("trap '' TERM; while :; do sleep 0.1; done", timeout=0.3)
     assert result.reason is Reason.TIMEOUT
     assert result.signal == signal.SIGKILL
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 20
 
 
 def test_a_program_that_was_stopped_is_ended_too(bench: Bench) -> None:
@@ -124,7 +124,7 @@ def test_a_cancel_ends_what_runs_and_starts_nothing_more(bench: Bench) -> None:
     started = time.monotonic()
     bench.stop.set()
     thread.join()
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 20
     assert results[0].reason is Reason.CANCELLED
     result = bench.sh(f"touch {bench.folder}/started")
     assert result.reason is Reason.CANCELLED
