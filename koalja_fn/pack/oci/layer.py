@@ -14,6 +14,7 @@ import stat
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal, Self
@@ -23,6 +24,7 @@ from koalja_fn.pack.oci import tarformat
 from koalja_fn.pack.oci.values import Layer
 
 _CHUNK = 1 << 20
+_ASIDE = 128 << 10
 _LEVEL = 1  # level 6 takes twice the time for an eighth less: benchmarks/pack.py
 
 Order = Literal["walk", "path", "given"]
@@ -112,6 +114,7 @@ class LayerWriter:
         self._diff = hashlib.sha256()
         self._digest = hashlib.sha256()
         self._size = 0
+        self._aside = ThreadPoolExecutor(1, thread_name_prefix="layer")  # starts its thread when it is used
         # 16 + 15: a gzip header without name and time, so that equal content has equal bytes.
         self._deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
 
@@ -124,6 +127,7 @@ class LayerWriter:
 
     def __exit__(self, *exc: object) -> None:
         self._file.close()
+        self._aside.shutdown()
         if self._temporary is not None:
             self._temporary.unlink(missing_ok=True)
 
@@ -165,9 +169,14 @@ class LayerWriter:
         self._write(tarformat.padding(size))
 
     def _write(self, data: bytes) -> None:
-        if data:
+        if len(data) < _ASIDE:
             self._diff.update(data)
             self._store(self._deflate.compress(data))
+            return
+        # Both let other threads run meanwhile: a large layer takes a third less time on two processors.
+        counted = self._aside.submit(self._diff.update, data)
+        self._store(self._deflate.compress(data))
+        counted.result()
 
     def _store(self, data: bytes) -> None:
         if not data:

@@ -51,16 +51,26 @@ class Place(Protocol):
 
 
 class Meter:
-    """Bytes that travelled and bytes that did not have to; many threads count."""
+    """Bytes that travelled and bytes that did not have to; many threads count.
+
+    Once it was stopped, the next who counts sent bytes gets an error: uploads end within a piece.
+    """
 
     def __init__(self, moved: Callable[[int], None] | None = None) -> None:
         self.sent = 0
         self.spared = 0
         self._moved = moved
+        self._stopped = False
         self._lock = threading.Lock()
+
+    def stop(self) -> None:
+        """Let nobody send more."""
+        self._stopped = True
 
     def count_sent(self, size: int) -> None:
         """Count bytes of blobs and manifests that were handed to the network."""
+        if self._stopped:
+            raise PackError("stopped", why="another part of the image failed")
         with self._lock:
             self.sent += size
         if self._moved:

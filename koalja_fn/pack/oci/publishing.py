@@ -47,7 +47,7 @@ def publish(
     unique = {layer.digest: layer for layer in image.layers}
     tasks: list[Callable[[], None]] = [lambda: place.push(config, image.config_data)]
     tasks += [lambda layer=layer: bring(layer, place, client) for layer in unique.values()]  # type: ignore[misc]
-    _all(tasks)
+    _all(tasks, meter)
     place.put_manifest(image.manifest, target.digest or target.which)
     return Published(target.at(image.digest), image.digest, meter.sent, meter.spared)
 
@@ -102,12 +102,15 @@ def _check_file(layer: Layer, file: Path) -> None:
         )
 
 
-def _all(tasks: list[Callable[[], None]]) -> None:
-    """Do all tasks, a few at a time; after the first failure none is begun."""
+def _all(tasks: list[Callable[[], None]], meter: Meter) -> None:
+    """Do all tasks, a few at a time; after the first failure, or ^C, the others end soon."""
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="publish") as pool:
         futures = [pool.submit(task) for task in tasks]
-        done, left = wait(futures, return_when=FIRST_EXCEPTION)
-        for future in left:
-            future.cancel()
-        for future in done:
-            future.result()
+        try:
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+        except BaseException:
+            meter.stop()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

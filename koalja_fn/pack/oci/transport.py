@@ -26,6 +26,7 @@ CHUNK = 256 * 1024
 _FALTERING = {408, 429, 500, 502, 503, 504}
 _REDIRECTS = {301, 302, 303, 307, 308}
 _LONGEST_WAIT = 30.0
+_CONNECT = 10.0
 
 Origin = tuple[str, str]
 
@@ -129,7 +130,7 @@ class Transport:
         self,
         *,
         insecure: bool = False,
-        timeout: float = 60.0,
+        timeout: float = 120.0,
         tries: int = 5,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -219,6 +220,8 @@ class Transport:
         while True:
             connection, fresh = self._connection(origin, parts)
             try:
+                if fresh:
+                    self._connect(connection, parts.netloc)
                 raw = _roundtrip(connection, method, path, headers, body)
             except (OSError, http.client.HTTPException) as problem:
                 connection.close()
@@ -237,17 +240,25 @@ class Transport:
                 return idle.pop(), False
         return self._dial(origin[0], parts), True
 
+    def _connect(self, connection: http.client.HTTPConnection, host: str) -> None:
+        """Connect, with less patience than is had with an answer."""
+        try:
+            connection.connect()
+        except TimeoutError as problem:
+            raise Unreachable(f"{host} does not answer", why=f"within {_CONNECT:.0f} s") from problem
+        connection.sock.settimeout(self._timeout)
+
     def _dial(self, scheme: str, parts: SplitResult) -> http.client.HTTPConnection:
         host, port = parts.hostname or "", parts.port
         if scheme == "http":
-            return http.client.HTTPConnection(host, port, timeout=self._timeout, blocksize=CHUNK)
+            return http.client.HTTPConnection(host, port, timeout=_CONNECT)
         if self._tls is None:
             self._tls = ssl.create_default_context()
         proxy = _proxy(host)
         if not proxy:
-            return http.client.HTTPSConnection(host, port, timeout=self._timeout, context=self._tls)
+            return http.client.HTTPSConnection(host, port, timeout=_CONNECT, context=self._tls)
         tunnel = http.client.HTTPSConnection(
-            proxy.hostname or "", proxy.port or 3128, timeout=self._timeout, context=self._tls
+            proxy.hostname or "", proxy.port or 3128, timeout=_CONNECT, context=self._tls
         )
         tunnel.set_tunnel(host, port or 443)
         return tunnel

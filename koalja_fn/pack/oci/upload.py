@@ -70,7 +70,10 @@ def upload(repository: Repository, blob: Descriptor, content: bytes | Path, sour
     """Make sure that the blob is in the repository, at the least cost in bytes."""
     holders = repository.client.holders(repository.reference, blob.digest)
     with holders.lock:
-        session = _found(repository, blob, source, holders)
+        if _is_there(repository, blob, holders):
+            return
+        neighbour = _neighbour(repository, source, holders)
+        session = _mounted(repository, blob, neighbour) if neighbour else _open(repository)
         if session is not None:
             _send(repository, blob, content, session)
         holders.repositories[repository.reference.repository] = None
@@ -80,28 +83,33 @@ def mount(repository: Repository, blob: Descriptor, source: Target) -> bool:
     """Mount the blob, or find it there already; an upload that the registry opens instead is given up."""
     holders = repository.client.holders(repository.reference, blob.digest)
     with holders.lock:
-        session = _found(repository, blob, source, holders)
+        if _is_there(repository, blob, holders):
+            return True
+        neighbour = _neighbour(repository, source, holders)
+        session = _mounted(repository, blob, neighbour) if neighbour else None
         if session is not None:
             _cancel(repository, session)
+        if session is not None or neighbour is None:
             return False
         holders.repositories[repository.reference.repository] = None
     return True
 
 
-def _found(
-    repository: Repository, blob: Descriptor, source: Target | None, holders: Holders
-) -> _Session | None:
-    """None where the blob is in the repository now without having travelled, else an upload for it."""
-    mine = repository.reference
-    session: _Session | None = None
-    if mine.repository not in holders.repositories and not repository.has(blob.digest):
-        others = [Reference(mine.registry, name) for name in [*holders.repositories][-1:]]
-        if isinstance(source, Reference) and _is_neighbour(repository, source):
-            others.insert(0, source)
-        session = _mounted(repository, blob, others[0]) if others else _open(repository)
-    if session is None:
-        repository.meter.count_spared(blob.size)
-    return session
+def _is_there(repository: Repository, blob: Descriptor, holders: Holders) -> bool:
+    mine = repository.reference.repository
+    if mine not in holders.repositories and not repository.has(blob.digest):
+        return False
+    holders.repositories[mine] = None
+    repository.meter.count_spared(blob.size)
+    return True
+
+
+def _neighbour(repository: Repository, source: Target | None, holders: Holders) -> Reference | None:
+    """A repository of the same registry to mount from: where the blob came from, or was brought to."""
+    if isinstance(source, Reference) and _is_neighbour(repository, source):
+        return source
+    known = next(reversed(holders.repositories), None)
+    return Reference(repository.reference.registry, known) if known else None
 
 
 def _is_neighbour(repository: Repository, source: Reference) -> bool:
@@ -117,6 +125,7 @@ def _mounted(repository: Repository, blob: Descriptor, source: Reference) -> _Se
         repository.request("POST", path, extra=f"repository:{source.repository}:pull") as answer,
     ):
         if answer.status == 201:
+            repository.meter.count_spared(blob.size)
             return None
         if answer.status == 202:
             return _Session(repository, answer)
@@ -163,6 +172,7 @@ def _send(repository: Repository, blob: Descriptor, content: bytes | Path, sessi
 
 
 def _resumed(session: _Session | None) -> _Session | None:
+    """The session where the registry got to; docker-registry 2.x forgets one that broke within a chunk."""
     if session is None:
         return None
     try:

@@ -1,6 +1,9 @@
 """Registries that falter: what was sent is not sent again, and nothing wrong is ever taken for right."""
 
+import contextlib
 import os
+import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,12 +13,14 @@ import pytest
 from koalja_fn.errors import Damaged, PackError, Unreachable
 from koalja_fn.pack.oci.auth import Keychain
 from koalja_fn.pack.oci.client import RegistryClient
+from koalja_fn.pack.oci.image import compose
+from koalja_fn.pack.oci.layer import Entry, layer_from_tree
 from koalja_fn.pack.oci.place import digest_of, read_blob
 from koalja_fn.pack.oci.publishing import publish
 from koalja_fn.pack.oci.reference import target
 from koalja_fn.pack.oci.transport import Transport
-from koalja_fn.pack.oci.values import LAYER_GZIP, Descriptor
-from tests.pack.oci.conftest import image
+from koalja_fn.pack.oci.values import LAYER_GZIP, Descriptor, Layer
+from tests.pack.oci.conftest import AMD, image
 from tests.pack.oci.handmade import Behaviour, handmade
 
 SIZE = 1_000_000
@@ -52,7 +57,7 @@ def test_an_upload_goes_on_where_the_registry_says(nobody: Keychain, tmp_path: P
     how = Behaviour(break_after=[250_000])
     push(how, nobody, tmp_path)
     assert how.received == SIZE  # not one byte twice
-    assert ("GET" in {method for method, _ in how.seen}) is True
+    assert "GET" in {method for method, _ in how.seen}
 
 
 def test_several_breaks_are_survived_as_long_as_there_is_progress(nobody: Keychain, tmp_path: Path) -> None:
@@ -155,3 +160,41 @@ def test_connections_are_kept(nobody: Keychain, tmp_path: Path) -> None:
         for _ in range(5):
             assert place.has(digest_of(b"")) is False
         assert [len(idle) for idle in client.transport._idle.values()] == [1]
+
+
+def test_a_registry_on_loopback_that_wants_tls_is_spoken_to_in_tls(nobody: Keychain) -> None:
+    """What Go's servers say to plain HTTP: no header at all, one sentence."""
+    answer = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    line, _ = server.accept()
+                    if line.recv(1000).startswith(b"\x16\x03"):
+                        greeted.set()
+                    else:
+                        line.sendall(answer)
+                    line.close()
+
+        greeted = threading.Event()
+        threading.Thread(target=serve, daemon=True).start()
+        with RegistryClient(keychain=nobody, transport=Transport(sleep=lambda _: None)) as client:
+            reference = target(f"127.0.0.1:{server.getsockname()[1]}/x")
+            with pytest.raises(Unreachable):
+                client.place(reference).manifest("latest")
+        assert greeted.is_set()
+
+
+def test_when_one_blob_fails_the_others_end_soon(nobody: Keychain, tmp_path: Path) -> None:
+    """A missing layer is told at once, not after minutes of uploading the rest."""
+    large = layer_from_tree([Entry.file("/large", os.urandom(8 << 20))], tmp_path)
+    lost = Layer(digest_of(b"lost"), digest_of(b"lost"), 4, blob=tmp_path / "lost")
+    how = Behaviour()
+    with (
+        clients(how, nobody) as (client, host),
+        pytest.raises(Damaged, match="is not the layer that was made"),
+    ):
+        publish(compose(None, [large, lost], platform=AMD), target(f"{host}/x"), client)
+    assert how.received < 8 << 20
+    assert how.manifests == {}

@@ -209,3 +209,11 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     )
     assert "no room for an image below" in done.stdout, done.stderr
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_parents_may_look_like_those_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "layers").mkdir(mode=0o750)
+    found = list(parents("/layers/x", like=tmp_path / "layers" / "x"))
+    assert [(entry.path, oct(entry.mode)) for entry in found] == [("/layers", "0o750")]
+    assert [entry.path for entry in parents("/a/b/c")] == ["/a", "/a/b"]
+    assert list(parents("/a")) == []
