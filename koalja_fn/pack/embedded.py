@@ -108,7 +108,7 @@ def _phases(
         contributions = build(plan, site, say)
     with phase(task, "export"):
         exported = export(
-            contributions, site, ground.base, ground.run_name, previous, out, ground.python[0], {}
+            contributions, site, ground.base, ground.public_name, previous, out, ground.python[0], {}
         )
         cache.keep(contributions, exported.layers)
     return exported

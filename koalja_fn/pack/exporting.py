@@ -58,7 +58,8 @@ def export(
 ) -> Exported:
     """Make the image of a build; the layers' blobs are left in `out`.
 
-    `interpreter` is the base image's Python, for the launcher. `previous` has the layers that are used again.
+    `interpreter` is the base image's Python, for the launcher; `base_name` is empty where the base lies in a
+    folder, whose path is nobody's business. `previous` has the layers that are used again.
 
     Raises:
         PhaseError: A layer to be used again is nowhere.
@@ -87,7 +88,8 @@ def export(
         "launcher": {"sha": launching.diff_id},
         "process-types": {"sha": types.diff_id} if types else None,
         "buildpacks": [_told(one, made[one.buildpack.id]) for one in contributions],
-        "runImage": {"topLayer": base.top_layer, "reference": base.digest, "image": base_name},
+        "runImage": {"topLayer": base.top_layer, "reference": base.digest}
+        | ({"image": base_name} if base_name else {}),
     }
     image = compose(
         base,

@@ -18,7 +18,7 @@ from koalja_fn.pack.environment import VARIABLE
 from koalja_fn.pack.errors import PhaseError
 from koalja_fn.pack.oci.client import RegistryClient
 from koalja_fn.pack.oci.image import BaseImage, load_base
-from koalja_fn.pack.oci.reference import target
+from koalja_fn.pack.oci.reference import LayoutTarget, target
 from koalja_fn.pack.oci.rootfs import extract_rootfs
 from koalja_fn.pack.oci.values import Platform
 from koalja_fn.pack.restoring import cache_folder
@@ -71,6 +71,11 @@ class Ground:
             raise UsageError(
                 f"the builder {self.choice.builder} names no run image", cure="name one with --run-image"
             ) from None
+
+    @property
+    def public_name(self) -> str:
+        """The run image's name for its label; empty for a folder's, which means nothing elsewhere."""
+        return "" if isinstance(target(self.run_name), LayoutTarget) else self.run_name
 
     @cached_property
     def base(self) -> BaseImage:

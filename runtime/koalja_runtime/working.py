@@ -19,7 +19,7 @@ from koalja_fn.registry import Registry
 from koalja_fn.store import FileStore
 from koalja_runtime import noting
 
-_LAYERS_UP = 5  # LAYERS/koalja_function/runtime/lib/python/koalja_runtime
+_LAYERS_UP = 5  # LAYERS/koalja_function/runtime/python/koalja_runtime/working.py
 
 
 class Worker:
@@ -91,7 +91,19 @@ def _told(error: NotFound, start_response: Callable[..., Any]) -> list[bytes]:
 
 
 def _ended(executed: Executed) -> None:
-    _say(f"ended: {executed}")
+    ending = executed.ending
+    _say(
+        json.dumps(
+            {
+                "task": executed.claim.plan.name,
+                "snapshot": executed.claim.id,
+                "outcome": executed.outcome,
+                "seconds": round(ending.seconds, 3),
+                "message": ending.message,
+                "values": [{"wire": v.wire, "id": v.id, "digest": v.digest} for v in ending.values],
+            }
+        )
+    )
 
 
 def _trouble(error: BaseException) -> None:

@@ -20,7 +20,7 @@ exec python3 -I {lib}/koalja_runtime/__main__.py "$@"
 
 
 def main(wheels, layer):
-    lib = os.path.join(layer, "lib", "python")
+    lib = os.path.join(layer, "python")
     os.makedirs(lib)
     for name in sorted(os.listdir(wheels)):
         if name.endswith(".whl"):

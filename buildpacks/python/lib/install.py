@@ -16,7 +16,7 @@ import zipfile
 
 
 def main(asked, layer):
-    lib = os.path.join(layer, "lib", "python")
+    lib = os.path.join(layer, "python")
     os.makedirs(lib)
     ready = os.path.join(os.environ.get("CNB_PLATFORM_DIR", ""), "wheels")
     if os.path.isdir(ready):
