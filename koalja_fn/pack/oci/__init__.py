@@ -1,11 +1,15 @@
 """Images without a container engine: names, layers, registries and folders of the OCI image layout.
 
-Knows nothing of buildpacks, tasks or terminals.
+Knows nothing of buildpacks, tasks or terminals. From top to bottom:
 
-    base = load_base(target("127.0.0.1:5000/base:1"), Platform.here(), client) -> BaseImage
-    extract_rootfs(base, client, cache_folder) -> Path       unpacked once for each digest, below cache_folder
-    layer_from_tree(entries, out_dir, order=...) -> Layer    the byte format of the buildpacks lifecycle
-    compose(base, layers, changes=..., env=..., history=..., labels=...) -> Image
-    publish(image, target("127.0.0.1:5000/mine"), client) -> Published(reference, digest, sent, spared)
-    labels_of(target, client, platform) -> dict[str, str] | None
+    publishing   publish(image, target, client, moved=…) -> Published(reference, digest, sent, spared)
+    rootfs       extract_rootfs(base, client, cache_folder) -> Path, unpacked once for each digest
+    image        load_base(target, platform, client) -> BaseImage; labels_of(target, client) -> dict | None;
+                 compose(base, layers, changes=…, env=…, labels=…, history=…) -> Image
+    client       RegistryClient(): registries; its place(target) is a repository or a layout
+    layer        layer_from_tree(entries, out_dir, order=…) -> Layer, in the lifecycle's byte format
+    reference    target("host/repository:tag" or "oci:FOLDER") -> Reference | LayoutTarget
+
+One `RegistryClient` for one command: it keeps connections and tokens, remembers which repository has which
+blob, so that what several images share travels once, and may be used by many threads.
 """

@@ -21,8 +21,9 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from koalja_fn.errors import PackError, Unauthorised
+from koalja_fn.pack.oci.messages import Body
 from koalja_fn.pack.oci.reference import HUB
-from koalja_fn.pack.oci.transport import Body, Transport
+from koalja_fn.pack.oci.transport import Transport
 
 _HUB_KEY = "https://index.docker.io/v1/"
 _HELPER = re.compile(r"[A-Za-z0-9._-]+")

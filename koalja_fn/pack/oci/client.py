@@ -16,6 +16,7 @@ from urllib.parse import urljoin, urlsplit
 
 from koalja_fn.errors import Damaged, PackError
 from koalja_fn.pack.oci.auth import Authoriser, Keychain
+from koalja_fn.pack.oci.messages import Answer, Body, Broken
 from koalja_fn.pack.oci.place import (
     MANIFEST_LIMIT,
     Checking,
@@ -26,7 +27,7 @@ from koalja_fn.pack.oci.place import (
     nothing_there,
 )
 from koalja_fn.pack.oci.reference import LayoutTarget, Reference, Target
-from koalja_fn.pack.oci.transport import Answer, Body, Broken, Transport
+from koalja_fn.pack.oci.transport import Transport
 from koalja_fn.pack.oci.values import ACCEPT, Descriptor, Manifest
 
 _SAID_LIMIT = 16 << 10

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urljoin, urlsplit
 
 from koalja_fn.errors import Damaged, PackError, Unauthorised
+from koalja_fn.pack.oci.messages import Answer, Body, Broken
 from koalja_fn.pack.oci.reference import Reference, Target
-from koalja_fn.pack.oci.transport import Answer, Body, Broken
 from koalja_fn.pack.oci.values import Descriptor
 
 if TYPE_CHECKING:

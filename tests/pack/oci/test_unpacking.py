@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from koalja_fn.pack.oci.layer import layer_from_tree
 from koalja_fn.pack.oci.place import digest_of
 from koalja_fn.pack.oci.publishing import publish
 from koalja_fn.pack.oci.reference import target
-from koalja_fn.pack.oci.rootfs import extract_rootfs, remove_tree
+from koalja_fn.pack.oci.rootfs import extract_rootfs
 from koalja_fn.pack.oci.values import LAYER_GZIP, LAYER_TAR, LAYER_ZSTD, Layer
 from tests.pack.oci.conftest import AMD
 
@@ -248,23 +249,26 @@ def test_it_needs_no_rights(tmp_path: Path, client: RegistryClient) -> None:
     made = layer(tmp_path, tar([("etc", None), ("etc/shadow", b"")], mode=0o555, uid=0, gid=42))
     where = target(f"oci:{tmp_path / 'layout'}")
     publish(compose(None, [made], platform=AMD), where, client)
-    base = load_base(where, AMD, client)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    script = """
+import os, sys
+from pathlib import Path
+from koalja_fn.pack.oci import layout
+from koalja_fn.pack.oci.client import RegistryClient
+from koalja_fn.pack.oci.image import load_base
+from koalja_fn.pack.oci.reference import target
+from koalja_fn.pack.oci.rootfs import extract_rootfs, remove_tree
+from koalja_fn.pack.oci.values import Platform
+with RegistryClient() as client:
+    base = load_base(target("oci:layout"), Platform("linux", "amd64"), client)
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+    root = extract_rootfs(base, client, Path("cache"))
+    assert (root / "etc/shadow").stat().st_uid == 65534
+    remove_tree(root)
+    assert not root.exists()
+"""
     cache = tmp_path / "cache"
     cache.mkdir()
     os.chown(cache, 65534, 65534)
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.setgroups([])
-            os.setgid(65534)
-            os.setuid(65534)
-            root = extract_rootfs(base, client, cache)
-            good = (root / "etc/shadow").stat().st_uid == 65534
-            remove_tree(root)
-            os._exit(0 if good and not root.exists() else 1)
-        except BaseException as problem:
-            print(repr(problem), flush=True)
-            os._exit(2)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    tmp_path.chmod(0o755)
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
