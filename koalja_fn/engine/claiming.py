@@ -90,7 +90,7 @@ def claim(
         return []
     until = now + round(lease * SECOND)
     for snapshot in found:
-        snapshots.claim(tx, snapshot.rid, owner, now, until)
+        snapshots.claim(tx, snapshot.rid, owner, plan.code.version, now, until)
     return [_claimed(plan, snapshot, now) for snapshot in found]
 
 
@@ -125,10 +125,12 @@ def fail(tx: Transaction, now: int, claim: Claim, ending: Ending) -> int | None:
 
 
 def lose(tx: Transaction, now: int, plan: TaskPlan, snapshot: Stored) -> int | None:
-    """Record that a claim's owner is gone; otherwise as `fail`."""
+    """Record that a claim's owner is gone, with the code that it had; otherwise as `fail`."""
     claim = _claimed(plan, snapshot, snapshot.claimed, attempts=snapshot.attempts, fence=snapshot.fence)
     ending = Ending(
-        plan.code.version, reason="lost", message="whoever ran it was killed, or lost touch with the registry"
+        snapshot.version or plan.code.version,
+        reason="lost",
+        message="whoever ran it was killed, or lost touch with the registry",
     )
     return _end(tx, now, claim, ending, "lost")
 

@@ -90,7 +90,8 @@ class Engine:
 
     def start(self) -> None:
         """Take up what an earlier run left, and begin. Nobody else may be running the circuit."""
-        self._registry.transact(self._recover)
+        self._retries = self._registry.transact(self._recover)
+        heapq.heapify(self._retries)
         self.ring_all()
         names = ["dispatcher"] + [f"worker-{n + 1}" for n in range(self._jobs)]
         targets = [self._dispatch] + [self._serve] * self._jobs
@@ -245,10 +246,15 @@ class Engine:
 
     # The sweep
 
-    def _recover(self, tx: Transaction) -> None:
+    def _recover(self, tx: Transaction) -> list[tuple[int, str]]:
+        """Take up what a dead runner had claimed; tell when which task has a snapshot to be tried again."""
+        retries: list[tuple[int, str]] = []
         for plan in self._circuit.tasks.values():
+            now = self._registry.clock()
             for snapshot in snapshots.orphans(tx, plan.id, self._owner):
-                claiming.lose(tx, self._registry.clock(), plan, snapshot)
+                claiming.lose(tx, now, plan, snapshot)
+            retries += [(due, plan.name) for due in snapshots.dues(tx, plan.id, now)]
+        return retries
 
     def _sweep(self, tx: Transaction) -> set[str]:
         """Take up claims whose lease is over; tell which tasks have snapshots that are due."""

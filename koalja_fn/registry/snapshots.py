@@ -39,11 +39,12 @@ class Stored:
     owner: str
     claimed: int
     finished: int
+    version: str
 
 
 _COLUMNS = (
     "rid, id, task, number, generation, state, formed, coalesce(cause, ''), due, attempts, fence, "
-    "coalesce(owner, ''), coalesce(claimed, 0), coalesce(finished, 0)"
+    "coalesce(owner, ''), coalesce(claimed, 0), coalesce(finished, 0), coalesce(version, '')"
 )
 
 
@@ -152,6 +153,12 @@ def next_due(tx: Transaction, task: int) -> int | None:
     return row[0] if row else None
 
 
+def dues(tx: Transaction, task: int, now: int) -> list[int]:
+    """When the task's ready snapshots may start that have to wait until after `now`."""
+    rows = tx.all("SELECT due FROM snapshot WHERE task = ? AND state = 'ready' AND due > ?", task, now)
+    return [due for (due,) in rows]
+
+
 def expired(tx: Transaction, task: int, now: int) -> list[Stored]:
     """Claims whose lease is over."""
     rows = tx.all(
@@ -205,12 +212,13 @@ def feed_runs(tx: Transaction, task: int, name: str, first: int, last: int) -> I
             yield wire, position + begin - index, position + end - index
 
 
-def claim(tx: Transaction, rid: int, owner: str, now: int, lease: int) -> None:
+def claim(tx: Transaction, rid: int, owner: str, version: str, now: int, lease: int) -> None:
     """Hand a ready snapshot to `owner` until `lease`; its attempts and its fence grow."""
     tx.run(
         "UPDATE snapshot SET state = 'running', attempts = attempts + 1, fence = fence + 1, owner = ?,"
-        " claimed = ?, lease = ? WHERE rid = ?",
+        " version = ?, claimed = ?, lease = ? WHERE rid = ?",
         owner,
+        version,
         now,
         lease,
         rid,
@@ -234,7 +242,7 @@ def finish(tx: Transaction, rid: int, fence: int, state: str, now: int) -> bool:
     """End a claim as `done` or `dead`; False where it is somebody else's by now."""
     return (
         tx.run(
-            "UPDATE snapshot SET state = ?, finished = ?, owner = NULL, lease = NULL"
+            "UPDATE snapshot SET state = ?, finished = ?, owner = NULL, version = NULL, lease = NULL"
             " WHERE rid = ? AND fence = ? AND state = 'running'",
             state,
             now,
@@ -249,7 +257,7 @@ def put_back(tx: Transaction, rid: int, fence: int, due: int, *, counted: bool) 
     """Make a claimed snapshot ready again from `due` on; its attempt counts or not."""
     return (
         tx.run(
-            "UPDATE snapshot SET state = 'ready', due = ?, owner = NULL, lease = NULL,"
+            "UPDATE snapshot SET state = 'ready', due = ?, owner = NULL, version = NULL, lease = NULL,"
             " attempts = attempts - ? WHERE rid = ? AND fence = ? AND state = 'running'",
             due,
             0 if counted else 1,
@@ -313,7 +321,7 @@ def unfinished_fresh(tx: Transaction, task: int, name: str) -> int:
 def skip_open(tx: Transaction, task: int, now: int) -> int:
     """Give up all snapshots of a task that are ready, or that somebody claimed; return how many."""
     return tx.run(
-        "UPDATE snapshot SET state = 'skipped', finished = ?, owner = NULL, lease = NULL"
+        "UPDATE snapshot SET state = 'skipped', finished = ?, owner = NULL, version = NULL, lease = NULL"
         " WHERE task = ? AND state IN ('ready', 'running')",
         now,
         task,

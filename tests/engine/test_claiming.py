@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from workbench import SECOND, Workbench, fence
@@ -207,6 +208,22 @@ def test_an_expired_lease_is_taken_up_by_somebody_else(bench: Opener) -> None:
     (new,) = b.claim("t", "two")
     assert (new.id, new.attempt, new.fence) == (old.id, 2, old.fence + 1)
     assert attempts(b) == [(1, "lost")]
+
+
+def test_a_lost_attempt_is_that_of_the_code_it_was_claimed_with(bench: Opener) -> None:
+    """The passport must not blame newer code, which never ran."""
+    b = bench(one("backoff = 1s"))
+    ready(b, 1)
+    (old,) = b.claim("t", lease=10)
+    newer = replace(old.plan, code=replace(old.plan.code, version="sha256:newer"))
+    b.plan = replace(b.plan, tasks={"t": newer})
+    b.tick(11)
+    b.lose_expired()
+    b.tick(2)
+    b.complete(*b.claim("t"))
+    versions = b.ask("SELECT outcome, version FROM execution ORDER BY id")
+    assert versions == [("lost", old.plan.code.version), ("done", "sha256:newer")]
+    assert b.ask("SELECT version FROM snapshot") == [(None,)]
 
 
 def test_a_lease_that_is_renewed_does_not_expire(bench: Opener) -> None:

@@ -243,6 +243,24 @@ def test_what_a_dead_runner_had_claimed_is_taken_up_at_the_start(circuit: Opener
         assert run.ask("SELECT attempt, outcome FROM execution ORDER BY id") == [(1, "lost"), (2, "done")]
 
 
+def test_what_an_earlier_run_left_to_be_tried_again_is_waited_for(circuit: Opener) -> None:
+    """Also where the pause before the retry is longer than anything else takes."""
+    run = circuit("(a) t (b)\n    run = cat {a}\n    backoff = 1500ms\n")
+    with open_workplace(run.folder) as place:
+        from koalja_fn.engine import forming
+
+        place.intake().accept([Offer("a", b"1"), Offer("a", b"2")])
+        plan = place.plan.tasks["t"]
+        clock = place.registry.clock
+        place.registry.transact(lambda tx: forming.form(tx, clock, plan))
+        place.registry.transact(
+            lambda tx: claiming.claim(tx, clock(), place.plan, plan, "somebody who died", 1, 3600.0)
+        )
+    with run.going():
+        run.idle()
+        assert sorted(run.said("b")) == ["1", "2"]
+
+
 def test_waiting_for_idleness_can_be_interrupted(circuit: Opener) -> None:
     run = circuit("(a) t (b)\n    run = sleep 300\n")
     with run.going():

@@ -85,6 +85,7 @@ HOT = {
     "ready snapshots": lambda tx: snapshots.ready(tx, 1, 9, 9),
     "how many run": lambda tx: snapshots.running(tx, 1),
     "when one is due": lambda tx: snapshots.next_due(tx, 1),
+    "what is to be tried again": lambda tx: snapshots.dues(tx, 1, 9),
     "expired leases": lambda tx: snapshots.expired(tx, 1, 9),
     "the first open one": lambda tx: snapshots.first_open(tx, 1),
     "dead letters": lambda tx: snapshots.dead(tx, 1),
