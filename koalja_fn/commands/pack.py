@@ -69,7 +69,6 @@ def pack(
     Exit status: 0 all is packed; 2 wrong call; 3 the wiring has errors; 7 no such circuit or task;
     9 a task could not be packed (the others were).
     """
-    from koalja_fn.local.workplace import findings_error
     from koalja_fn.pack import packing
     from koalja_fn.pack.ground import Choice, Ground
     from koalja_fn.pack.oci.client import RegistryClient
@@ -80,6 +79,8 @@ def pack(
     choice = Choice(run_image or "", builder or "", buildpacks, _variables(variables))
     opened = open_circuit(path)
     if opened.circuit is None:
+        from koalja_fn.local.workplace import findings_error
+
         raise findings_error(opened)
     named = packing.chosen(opened, tasks)
     with RegistryClient(insecure=insecure) as client:
@@ -127,10 +128,9 @@ def _variables(words: tuple[str, ...]) -> dict[str, str]:
 
 
 def _listener(*, verbose: bool) -> Any:
-    from koalja_fn.local import display
     from koalja_fn.pack import telling
 
-    live = display.fits(sys.stderr) and not verbose
+    live = telling.fits(sys.stderr) and not verbose
     return telling.Live() if live else telling.Plain(verbose=verbose)
 
 
@@ -142,7 +142,14 @@ def _report(outcome: Outcome, form: str, packer: str, why: str) -> None:
                 "why": why,
                 "tasks": [asdict(one) for one in outcome.packed],
                 "failures": [
-                    {"task": f.task, "phase": f.phase, "what": f.what, "why": f.why, "cure": f.cure, "output": f.output}
+                    {
+                        "task": f.task,
+                        "phase": f.phase,
+                        "what": f.what,
+                        "why": f.why,
+                        "cure": f.cure,
+                        "output": f.output,
+                    }
                     for f in outcome.failures
                 ],
             }

@@ -4,9 +4,9 @@ It is started with an empty environment, gives up its rights, enters the sandbox
 request after the other: a JSON line on standard input, an exit status on standard output. Everything that
 a buildpack leaves running is ended before the next request.
 
-In the sandbox the root is the base image's root file system with a private layer on top; `/workspace`, `/layers`,
-`/platform` and the buildpacks are mounted at their canonical places. The buildpack is an ordinary user there,
-in a process name space of its own.
+In the sandbox the root is the base image's root file system with a private layer on top; `/workspace`,
+`/layers`, `/platform` and the buildpacks are mounted at their canonical places. The buildpack is an ordinary
+user there, in a process name space of its own.
 """
 
 from __future__ import annotations
@@ -17,11 +17,20 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from typing import Any, NoReturn
 
 NEWNS, NEWUSER, NEWPID = 0x00020000, 0x10000000, 0x20000000
 BIND, REC, PRIVATE, RDONLY, REMOUNT = 4096, 16384, 1 << 18, 1, 32
 NOSUID, NODEV, NOEXEC, NOATIME, NODIRATIME = 2, 4, 8, 1024, 2048
-PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "ppc64le": 203, "s390x": 217, "armv7l": 218, "i686": 217}
+PIVOT_ROOT = {
+    "x86_64": 155,
+    "aarch64": 41,
+    "riscv64": 41,
+    "ppc64le": 203,
+    "s390x": 217,
+    "armv7l": 218,
+    "i686": 217,
+}
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, PR_SET_CHILD_SUBREAPER = 1, 4, 38, 36
 USER = 1000
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -29,23 +38,25 @@ DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def check(result, what):
+def check(result: int, what: str) -> None:
     if result != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
-def mount(source, target, kind, flags, data=None):
-    encode = lambda text: None if text is None else os.fsencode(text)  # noqa: E731
-    done = _libc.mount(encode(source), encode(target), encode(kind), ctypes.c_ulong(flags), encode(data))
+def mount(source: str | None, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
+    first, second, third, last = (
+        None if text is None else os.fsencode(text) for text in (source, target, kind, data)
+    )
+    done = _libc.mount(first, second, third, ctypes.c_ulong(flags), last)
     check(done, f"mount {target}")
 
 
-def unshare(flags, what):
+def unshare(flags: int, what: str) -> None:
     check(_libc.unshare(flags), what)
 
 
-def map_ids(inside, uid, gid):
+def map_ids(inside: int, uid: int, gid: int) -> None:
     """Be `inside` in the new user name space; for a process of one user nothing else can be mapped."""
     with suppress(FileNotFoundError):
         write("/proc/self/setgroups", "deny")
@@ -53,12 +64,12 @@ def map_ids(inside, uid, gid):
     write("/proc/self/gid_map", f"{inside} {gid} 1")
 
 
-def write(path, text):
+def write(path: str, text: str) -> None:
     with open(path, "w") as file:
         file.write(text)
 
 
-def drop(uid, gid):
+def drop(uid: int, gid: int) -> None:
     """Be an ordinary user for good."""
     if os.getuid() == 0:
         os.setgroups([])
@@ -68,7 +79,7 @@ def drop(uid, gid):
     _libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
-def prepare_upper(setup, upper):
+def prepare_upper(setup: dict[str, Any], upper: str) -> None:
     """Mount points and the few files of ours, in the private layer before it is mounted."""
     for path in [*setup["mounts"], "/proc", "/dev", "/tmp", "/etc", "/home/cnb"]:
         os.makedirs(upper + path, exist_ok=True)
@@ -76,14 +87,18 @@ def prepare_upper(setup, upper):
     for name in DEVICES:
         write(f"{upper}/dev/{name}", "")
     os.makedirs(upper + "/dev/shm", exist_ok=True)
-    for name, link in (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"),
-                       ("stderr", "/proc/self/fd/2")):
+    for name, link in (
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ):
         os.symlink(link, f"{upper}/dev/{name}")
     for name, text in setup["files"].items():
         write(upper + name, text)
 
 
-def enter(setup):
+def enter(setup: dict[str, Any]) -> str:
     """Go into the sandbox; what does not work is an OSError, and the caller says so."""
     uid, gid = setup["uid"], setup["gid"]
     if os.getuid() == 0:
@@ -92,7 +107,7 @@ def enter(setup):
     unshare(NEWUSER | NEWNS | NEWPID, "unshare")
     map_ids(0, uid, gid)
     mount(None, "/", None, REC | PRIVATE)
-    root = setup["room"] + "/root"
+    root = f"{setup['room']}/root"
     os.mkdir(root)
     try:
         lay_over(setup, setup["room"], root)
@@ -110,7 +125,7 @@ def enter(setup):
     return root
 
 
-def reachable(setup):
+def reachable(setup: dict[str, Any]) -> None:
     """While we are root: bring folders to where an ordinary user may go; root's own are closed to others."""
     unshare(NEWNS, "unshare")
     mount(None, "/", None, REC | PRIVATE)
@@ -124,7 +139,7 @@ def reachable(setup):
         setup["mounts"][at] = (f"{setup['room']}/mount{index}", writable)
 
 
-def lay_over(setup, room, root):
+def lay_over(setup: dict[str, Any], room: str, root: str) -> None:
     for name in ("upper", "work"):
         os.mkdir(f"{room}/{name}")
     prepare_upper(setup, f"{room}/upper")
@@ -132,13 +147,13 @@ def lay_over(setup, room, root):
     mount("overlay", root, "overlay", NODEV, data)
 
 
-def read_only(path):
+def read_only(path: str) -> None:
     """Some flags of the mount below are locked and must be told again."""
     kept = os.statvfs(path).f_flag & (NOSUID | NODEV | NOEXEC | NOATIME | NODIRATIME)
     mount(None, path, None, REMOUNT | BIND | RDONLY | kept)
 
 
-def turn_root(root):
+def turn_root(root: str) -> None:
     """In the first process of the process name space: its own /proc, and the sandbox as the root."""
     mount("proc", root + "/proc", "proc", NOSUID | NODEV | NOEXEC)
     os.chdir(root)
@@ -152,7 +167,7 @@ def turn_root(root):
     map_ids(USER, 0, 0)
 
 
-def serve():
+def serve() -> None:
     _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     say({"ready": True})
     for line in sys.stdin.buffer:
@@ -160,11 +175,11 @@ def serve():
         say(run(request))
 
 
-def say(answer):
+def say(answer: dict[str, Any]) -> None:
     os.write(1, json.dumps(answer).encode() + b"\n")
 
 
-def run(request):
+def run(request: dict[str, Any]) -> dict[str, Any]:
     """One program: its exit status, and what kept it from starting."""
     report, told = os.pipe()
     child = os.fork()
@@ -179,7 +194,7 @@ def run(request):
     return {"status": os.waitstatus_to_exitcode(state), "trouble": trouble}
 
 
-def start(request, told):
+def start(request: dict[str, Any], told: int) -> NoReturn:
     try:
         os.setsid()
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -193,12 +208,12 @@ def start(request, told):
         os.umask(0o022)
         os.chdir(request["cwd"])
         os.execve(request["argv"][0], request["argv"], request["environ"])
-    except BaseException as error:  # noqa: BLE001  the parent tells it
+    except BaseException as error:  # the parent tells it
         os.write(told, str(error).encode())
     os._exit(127)
 
 
-def end_rest(group):
+def end_rest(group: int) -> None:
     """End what the program left running, wherever it went."""
     with suppress(OSError):
         os.killpg(group, signal.SIGKILL)
@@ -218,7 +233,7 @@ def end_rest(group):
                 os.waitpid(number, 0)
 
 
-def main():
+def main() -> None:
     """Standard input: the setup, then requests. Descriptor 3: where the programs' output goes."""
     setup = json.loads(sys.stdin.buffer.readline())
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -133,11 +133,14 @@ def _run(
 
 def _unmet(folder: Path, dependencies: Sequence[Dependency]) -> set[str]:
     data = tomls.read_toml(folder / "build.toml", phase="build")
-    names = {str(one.get("name", "")) for one in tomls.tables(data, "unmet", phase="build", where="build.toml")}
+    names = {
+        str(one.get("name", "")) for one in tomls.tables(data, "unmet", phase="build", where="build.toml")
+    }
     strange = names - {dependency.name for dependency in dependencies}
     if strange:
         raise PhaseError(
-            f"build.toml says that '{sorted(strange)[0]}' is unmet, which it was never asked for", phase="build"
+            f"build.toml says that '{sorted(strange)[0]}' is unmet, which it was never asked for",
+            phase="build",
         )
     return names
 
@@ -214,7 +217,9 @@ def _processes(launch: Mapping[str, Any], buildpack: Buildpack) -> tuple[Process
         kind, command = str(one.get("type", "")), one.get("command", [])
         words = tuple(map(str, command)) if isinstance(command, list) else (str(command),)
         if not _TYPE.fullmatch(kind) or kind in (".", ".."):
-            raise PhaseError(f"the process type {kind!r} is not allowed", phase="build", why="letters, digits, . _ -")
+            raise PhaseError(
+                f"the process type {kind!r} is not allowed", phase="build", why="letters, digits, . _ -"
+            )
         if not words or not words[0]:
             raise PhaseError(f"the process '{kind}' has no command", phase="build")
         if any(before.type == kind for before in found):

@@ -142,7 +142,11 @@ def _read(data: dict[str, Any], folder: Path) -> Buildpack:
         wrong.append(f"api {data.get('api')!r} is not spoken here: 0.{APIS[0][1]} to 0.{APIS[-1][1]}")
     order = _order(data, wrong)
     if not order:
-        wrong += [f"bin/{what} is missing or not executable" for what in ("detect", "build") if not _runs(folder, what)]
+        wrong += [
+            f"bin/{what} is missing or not executable"
+            for what in ("detect", "build")
+            if not _runs(folder, what)
+        ]
     elif data.get("targets") or data.get("stacks"):
         wrong.append("a composite buildpack has an order and no targets")
     if wrong:
@@ -242,7 +246,9 @@ class Shelf:
                 for other in _dependencies(folder):
                     self.add(other)
             return [own]
-        inner = sorted(p.parent for p in folder.glob(f"*/*/{_FILE}")) or sorted(p.parent for p in folder.glob(f"*/{_FILE}"))
+        inner = sorted(p.parent for p in folder.glob(f"*/*/{_FILE}")) or sorted(
+            p.parent for p in folder.glob(f"*/{_FILE}")
+        )
         if not inner:
             read_buildpack(folder)  # raises: it says what is missing
         return [one for path in inner for one in self.add(path)]

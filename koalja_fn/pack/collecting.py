@@ -36,9 +36,9 @@ MANIFESTS = (
     ".python-version",
 )
 _SECRETS = (
-    ".env", ".env.*", "*.env", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "*.pem", "*.key", "*.p12", "*.pfx",
-    "*.jks", "*.keystore", "*.kdbx", ".netrc", "_netrc", ".npmrc", ".pypirc", ".git-credentials", ".htpasswd",
-    "credentials.json", "service-account*.json", "kubeconfig", ".vault-token", "*.tfstate",
+    ".env", ".env.*", "*.env", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "*.pem", "*.key", "*.p12",
+    "*.pfx", "*.jks", "*.keystore", "*.kdbx", ".netrc", "_netrc", ".npmrc", ".pypirc", ".git-credentials",
+    ".htpasswd", "credentials.json", "service-account*.json", "kubeconfig", ".vault-token", "*.tfstate",
 )  # fmt: skip
 _SECRET_FOLDERS = frozenset({".ssh", ".aws", ".gnupg", ".docker", ".kube", ".azure", ".gcloud"})
 _NO_SECRETS = (".env.example", ".env.sample", ".env.template", "*.pub")
@@ -99,7 +99,9 @@ def collect(opened: Opened, task: Task) -> Source:
         raise PhaseError(
             f"the program {own} is not packed", phase="source", why="it looks like a secret", cure="rename it"
         )
-    note = _note(circuit, task, located, "task" if root != opened.folder else "circuit", own, opened.file is None)
+    note = _note(
+        circuit, task, located, "task" if root != opened.folder else "circuit", own, opened.file is None
+    )
     return Source(task, root, tuple(sorted(files.items())), tuple(left_out), located.version, note)
 
 
@@ -173,7 +175,7 @@ def _note(
 
 
 def wiring_of(circuit: Circuit, task: Task) -> dict[str, Any]:
-    """A task with its wires as plain data; places in the text are left out, so that comments change nothing."""
+    """A task with its wires as plain data; without places in the text, which comments change."""
     from dataclasses import asdict
 
     names = {w for i in task.inputs for w in i.wires} | {o.wire for o in task.outputs}
@@ -192,4 +194,6 @@ def _placeless(data: Any) -> Any:
 
 def labels_text(labels: Iterable[tuple[str, str]]) -> str:
     """Labels as a `launch.toml` has them, for our buildpack to hand on."""
-    return "".join(f"[[labels]]\nkey = {json.dumps(key)}\nvalue = {json.dumps(value)}\n\n" for key, value in labels)
+    return "".join(
+        f"[[labels]]\nkey = {json.dumps(key)}\nvalue = {json.dumps(value)}\n\n" for key, value in labels
+    )

@@ -113,4 +113,3 @@ class _Detector:
         except PhaseError as error:
             error.output = error.output or ran.output
             raise
-

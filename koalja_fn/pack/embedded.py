@@ -1,4 +1,4 @@
-"""The embedded packer: analyze, detect, restore, build, export and publish one task, with no engine and no root."""
+"""The embedded packer: from analysis to export and publishing of one task, with no engine and no root."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from koalja_fn.pack import requirements
 from koalja_fn.pack.building import build
 from koalja_fn.pack.collecting import LABELS, NOTE, VERSION_LABEL, Source, labels_text
 from koalja_fn.pack.detecting import detect
-from koalja_fn.pack.errors import PhaseError, named
-from koalja_fn.pack.exporting import Exported, Previous, export
+from koalja_fn.pack.errors import phase
+from koalja_fn.pack.exporting import Exported, export
 from koalja_fn.pack.ground import RECIPE_LABEL, Ground
+from koalja_fn.pack.labels import Previous
 from koalja_fn.pack.oci.image import BaseImage, load_base
 from koalja_fn.pack.oci.publishing import Published, publish
 from koalja_fn.pack.oci.reference import Target
@@ -45,17 +46,6 @@ def pack_task(
             return publish(exported.image, to, ground.client, moved=moved)
 
 
-@contextmanager
-def phase(task: str, name: str) -> Iterator[None]:
-    """Give errors the name of the task, and of the phase where they do not know it."""
-    try:
-        yield
-    except (KoaljaError, OSError) as error:
-        if isinstance(error, OSError):
-            error = PhaseError(f"{name} failed", why=str(error))
-        raise named(error, task, name) from error.__cause__
-
-
 def previous_image(to: Target, ground: Ground) -> BaseImage | None:
     """The image that the tag means now, if it can be read; without it a build only takes longer."""
     try:
@@ -77,16 +67,19 @@ def _made(
     on_host: bool = False,
 ) -> Exported:
     labels = [(VERSION_LABEL, source.version), (RECIPE_LABEL, recipe)]
-    with _filled(source, labels) as fill, open_site(
-        name=str(to),
-        rootfs=None if on_host else ground.build_rootfs,
-        buildpacks=list(ground.shelf),
-        machine=ground.machine,
-        user=ground.choice.variables,
-        base=(ground.builder or ground.base).env,
-        extra=_extra(source, ground),
-        fill=fill,
-    ) as site:
+    with (
+        _filled(source, labels) as fill,
+        open_site(
+            name=str(to),
+            rootfs=None if on_host else ground.build_rootfs,
+            buildpacks=list(ground.shelf),
+            machine=ground.machine,
+            user=ground.choice.variables,
+            base=(ground.builder or ground.base).env,
+            extra=_extra(source, ground),
+            fill=fill,
+        ) as site,
+    ):
         return _phases(source, ground, previous, cache, site, out, say)
 
 

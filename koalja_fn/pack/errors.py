@@ -5,6 +5,9 @@ The phases are those of the buildpacks' specification, with `source` before and 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from koalja_fn.errors import KoaljaError, PackError
 
 _TAIL = 40
@@ -43,3 +46,14 @@ def named(error: KoaljaError, task: str, phase: str) -> PhaseError:
     told = PhaseError(error.what, phase=phase, task=task, why=error.why, cure=error.cure)
     told.__cause__ = error
     return told
+
+
+@contextmanager
+def phase(task: str, name: str) -> Iterator[None]:
+    """Give errors the name of the task, and of the phase where they do not know it."""
+    try:
+        yield
+    except (KoaljaError, OSError) as error:
+        if isinstance(error, OSError):
+            error = PhaseError(f"{name} failed", why=str(error))
+        raise named(error, task, name) from error.__cause__

@@ -14,8 +14,7 @@ from pathlib import Path
 
 from koalja_fn.errors import UsageError
 from koalja_fn.pack.collecting import LABELS, NOTE, VERSION_LABEL, Source, labels_text
-from koalja_fn.pack.embedded import phase
-from koalja_fn.pack.errors import PhaseError
+from koalja_fn.pack.errors import PhaseError, phase
 from koalja_fn.pack.ground import RECIPE_LABEL, Choice
 from koalja_fn.pack.oci.client import RegistryClient
 from koalja_fn.pack.oci.reference import Reference, Target, is_loopback
@@ -65,8 +64,10 @@ def trouble_of(server: str) -> str:
         return "the Docker API does not say what it is"
     parts = [*(told.get("Components") or []), {"Name": "Engine", "Version": told.get("Version", "")}]
     for part in parts:
-        if "podman" in str(part.get("Name", "")).lower() and re.match(r"4\.3\.", str(part.get("Version", ""))):
-            return f"the engine is Podman {part['Version']}, which loads two layers of one image as one: use 4.2 or 4.4"
+        if "podman" in str(part.get("Name", "")).lower() and re.match(
+            r"4\.3\.", str(part.get("Version", ""))
+        ):
+            return f"the engine is Podman {part['Version']}, which mixes up layers: use 4.2 or 4.4"
     return ""
 
 

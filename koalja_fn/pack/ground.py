@@ -21,7 +21,7 @@ from koalja_fn.pack.oci.image import BaseImage, load_base
 from koalja_fn.pack.oci.reference import LayoutTarget, target
 from koalja_fn.pack.oci.rootfs import extract_rootfs
 from koalja_fn.pack.oci.values import Platform
-from koalja_fn.pack.restoring import cache_folder
+from koalja_fn.pack.places import cache_folder
 from koalja_fn.pack.wheels import buildpacks_folder, ensure
 
 RUN_IMAGE = "docker.io/library/python:3.12-slim"

@@ -13,8 +13,7 @@ from koalja_fn.errors import KoaljaError, NotFound, UsageError
 from koalja_fn.model import Task
 from koalja_fn.pack import requirements
 from koalja_fn.pack.collecting import Source, collect
-from koalja_fn.pack.embedded import pack_task, phase
-from koalja_fn.pack.errors import PhaseError, named
+from koalja_fn.pack.errors import PhaseError, named, phase
 from koalja_fn.pack.ground import RECIPE_LABEL, Ground
 from koalja_fn.pack.oci.image import labels_of
 from koalja_fn.pack.oci.reference import LayoutTarget, Reference, Target, target
@@ -121,7 +120,7 @@ def pack_circuit(
     *,
     jobs: int,
 ) -> Outcome:
-    """Pack what changed. A task that fails keeps no other from being packed; its failure is told at the end."""
+    """Pack what changed. A task that fails keeps no other from being packed; it is told of at the end."""
     assert opened.circuit is not None
     circuit = opened.circuit.name
     _ = ground.recipe  # what all have in common is looked up once, before threads ask for it
@@ -171,7 +170,7 @@ def _sourced(opened: Opened, task: Task, ground: Ground, listener: Listener) -> 
     stood = before.read_bytes() if before.is_file() else None
     path = requirements.lock(source.root, ground.machine, ground.python[1])
     if path is not None and path.read_bytes() != stood:
-        listener.warn(task.name, f"{asked} was resolved into {path.name}, which belongs to the source from now on")
+        listener.warn(task.name, f"{asked} was resolved into {path.name}: keep it with the source")
     return collect(opened, task)
 
 
@@ -192,6 +191,8 @@ def embedded(ground: Ground) -> Packer:
     """The embedded packer on a ground."""
 
     def pack(source: Source, to: Target, recipe: str, listener: Listener) -> tuple[str, int, int]:
+        from koalja_fn.pack.embedded import pack_task  # not needed where nothing has changed
+
         task = source.task.name
         done = pack_task(
             source,

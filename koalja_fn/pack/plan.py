@@ -145,7 +145,9 @@ def _choice(data: Any, buildpack: Buildpack) -> Choice:
         raise _wrong(buildpack, "'or' must be written [[or]]")
     for key in ("provides", "requires"):
         entries = data.get(key, [])
-        if not isinstance(entries, list) or not all(isinstance(e, Mapping) and e.get("name") for e in entries):
+        if not isinstance(entries, list) or not all(
+            isinstance(e, Mapping) and e.get("name") for e in entries
+        ):
             raise _wrong(buildpack, f"each [[{key}]] needs a name")
     requires = tuple((str(one["name"]), dict(one)) for one in data.get("requires", []))
     return Choice(tuple(str(one["name"]) for one in data.get("provides", [])), requires)

@@ -1,8 +1,8 @@
 """What a Python task needs: resolved once into a lock beside it, and its wheels at hand for the build.
 
 `requirements.lock` has every distribution with version and hashes. It is part of the source from then on:
-the same lock gives the same image anywhere. Wheels are fetched here, with this machine's pip settings, so that
-builds need neither network nor an index's credentials.
+the same lock gives the same image anywhere. Wheels are fetched here, with this machine's pip settings, so
+that builds need neither network nor an index's credentials.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ from typing import Any
 
 from koalja_fn.pack.buildpack import Machine
 from koalja_fn.pack.errors import PhaseError
-from koalja_fn.pack.restoring import cache_folder
+from koalja_fn.pack.places import cache_folder
 
 LOCK = "requirements.lock"
-_HEAD = "# Made by koalja-fn pack from {name} ({digest}) for Python {python}, {machine}.\n# Remove it to resolve anew.\n"
+_HEAD = (
+    "# Made by koalja-fn pack from {name} ({digest}) for Python {python}, {machine}.\n"
+    "# Remove it to resolve anew.\n"
+)
 _MADE_FROM = re.compile(r"# Made by koalja-fn pack from \S+ \((\w+)\)")
 _NEWEST_GLIBC = 36
 _PROCESSORS = {"amd64": "x86_64", "arm64": "aarch64", "386": "i686", "arm": "armv7l"}
@@ -40,7 +43,9 @@ def needs(root: Path) -> tuple[str, str]:
     project = root / "pyproject.toml"
     if project.is_file():
         try:
-            found = tomllib.loads(project.read_text(encoding="utf-8")).get("project", {}).get("dependencies", [])
+            found = (
+                tomllib.loads(project.read_text(encoding="utf-8")).get("project", {}).get("dependencies", [])
+            )
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, AttributeError) as error:
             raise PhaseError("pyproject.toml can't be read", phase="source", why=str(error)) from error
         if found:
@@ -75,7 +80,9 @@ def lock(root: Path, machine: Machine, python: str) -> Path | None:
 
 def wheels(path: Path, machine: Machine, python: str) -> Path:
     """A folder with the wheels of a lock, fetched at most once."""
-    key = hashlib.sha256(f"{python} {machine.os} {machine.arch}\n".encode() + path.read_bytes()).hexdigest()[:32]
+    key = hashlib.sha256(f"{python} {machine.os} {machine.arch}\n".encode() + path.read_bytes()).hexdigest()[
+        :32
+    ]
     folder = cache_folder() / "wheels" / key
     if folder.is_dir():
         return folder
@@ -84,7 +91,10 @@ def wheels(path: Path, machine: Machine, python: str) -> Path:
         made = Path(new) / "wheels"
         made.mkdir()
         hashed = ["--require-hashes"] if "--hash=" in path.read_text(encoding="utf-8") else []
-        _pip(["download", "--no-deps", *hashed, "-r", str(path), "-d", str(made), *_target(machine, python)], path.name)
+        _pip(
+            ["download", "--no-deps", *hashed, "-r", str(path), "-d", str(made), *_target(machine, python)],
+            path.name,
+        )
         Path(new).chmod(0o755)
         if not folder.is_dir():
             made.replace(folder)
@@ -114,10 +124,15 @@ def _line(one: dict[str, Any]) -> str:
 
 
 def _target(machine: Machine, python: str) -> list[str]:
-    """pip's words for `wheels only, for that Python and platform`."""
+    """The words for pip that mean for wheels only, for that Python and platform."""
     processor = _PROCESSORS.get(machine.arch, machine.arch)
     tags = [f"manylinux_2_{minor}_{processor}" for minor in range(_NEWEST_GLIBC, 4, -1)]
-    tags += [f"manylinux2014_{processor}", f"manylinux2010_{processor}", f"manylinux1_{processor}", f"linux_{processor}"]
+    tags += [
+        f"manylinux2014_{processor}",
+        f"manylinux2010_{processor}",
+        f"manylinux1_{processor}",
+        f"linux_{processor}",
+    ]
     if machine.distro == "alpine":
         tags = [f"musllinux_1_{minor}_{processor}" for minor in range(2, -1, -1)]
     words = ["--only-binary=:all:", "--python-version", python, "--implementation", "cp"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,23 +14,14 @@ from typing import Any
 
 from koalja_fn.pack import tomls
 from koalja_fn.pack.building import SBOMS, Contribution, LayerFolder
-from koalja_fn.pack.exporting import Previous, kept_layers
+from koalja_fn.pack.labels import Previous
 from koalja_fn.pack.oci.values import Layer
+from koalja_fn.pack.places import cache_folder
 from koalja_fn.pack.plan import Plan
 from koalja_fn.pack.sandbox import give
 from koalja_fn.pack.site import Site
 
 _INDEX = "layers.json"
-
-
-def cache_folder() -> Path:
-    """Where koalja-fn keeps what can be made again."""
-    if os.environ.get("KOALJA_CACHE"):
-        return Path(os.environ["KOALJA_CACHE"]).absolute()
-    if os.geteuid() == 0 and not os.environ.get("XDG_CACHE_HOME"):
-        return Path("/var/cache/koalja-fn")
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(home).absolute() / "koalja-fn"
 
 
 class Cache:
@@ -69,14 +59,12 @@ class Cache:
                 (folder / "store.toml").write_text(tomls.dump(store))
             give(folder)
 
-    def keep(
-        self, contributions: Sequence[Contribution], made: Mapping[str, Mapping[str, Layer]]
-    ) -> None:
+    def keep(self, contributions: Sequence[Contribution], made: Mapping[str, Mapping[str, Layer]]) -> None:
         """Take over the cached layers of a build that succeeded, and drop all others."""
         index: dict[str, dict[str, Any]] = {}
         for one in contributions:
             own = self.folder / one.buildpack.key
-            kept = kept_layers(one)
+            kept = [layer for layer in one.layers if layer.cache and layer.present]
             for layer in kept:
                 _copy(layer.folder, own / layer.name)
                 sha = made[one.buildpack.id][layer.name].diff_id if layer.launch else ""
@@ -130,7 +118,10 @@ def _copy(source: Path, to: Path) -> None:
     shutil.rmtree(to, ignore_errors=True)
     to.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     done = subprocess.run(
-        ["cp", "-a", "--reflink=auto", "--", str(source), str(to)], capture_output=True, text=True, check=False
+        ["cp", "-a", "--reflink=auto", "--", str(source), str(to)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode != 0:
         raise OSError(f"can't copy {source}: {done.stderr.strip()}")

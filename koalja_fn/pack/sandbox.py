@@ -59,7 +59,7 @@ def give(folder: Path) -> None:
     os.chown(folder, number, number)
     for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
-            os.chown(os.path.join(parent, name), number, number, follow_symlinks=False)
+            os.chown(f"{parent}/{name}", number, number, follow_symlinks=False)
 
 
 @dataclass
@@ -78,7 +78,7 @@ class Sandbox:
     _room: Path | None = field(default=None, init=False)
 
     def __enter__(self) -> Self:
-        self._log = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  closed on leaving
+        self._log = tempfile.TemporaryFile(buffering=0)
         self._room = Path(tempfile.mkdtemp(prefix="koalja-box-"))
         give(self._room)
         if self.rootfs is not None:
@@ -224,5 +224,5 @@ def _remove(folder: Path) -> None:
     for parent, folders, _ in os.walk(folder):
         for name in folders:
             with suppress(OSError):
-                os.chmod(os.path.join(parent, name), 0o700, follow_symlinks=True)
+                Path(parent, name).chmod(0o700)
     shutil.rmtree(folder, ignore_errors=True)

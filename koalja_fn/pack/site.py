@@ -17,8 +17,16 @@ from koalja_fn.pack.buildpack import Buildpack, Machine
 from koalja_fn.pack.errors import PhaseError
 from koalja_fn.pack.sandbox import Mount, Ran, Sandbox, give
 
-WORKSPACE, LAYERS, PLATFORM, PLANS, BUILDPACKS = "/workspace", "/layers", "/platform", "/plans", "/cnb/buildpacks"
+WORKSPACE, LAYERS, PLATFORM, PLANS, BUILDPACKS = (
+    "/workspace",
+    "/layers",
+    "/platform",
+    "/plans",
+    "/cnb/buildpacks",
+)
 EXEC_ENV = "production"
+OWNER = 1000
+"""User and group of the files in images, and of their processes."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from types import TracebackType
@@ -14,11 +15,17 @@ _REFRESH = 0.1
 _LINE = 70
 
 
+def fits(stream: TextIO) -> bool:
+    """Whether lines may be drawn again there."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
 def summary(packed: Packed) -> str:
     """One line about a task that is packed."""
     if not packed.changed:
         return f"{packed.task}: unchanged ({packed.seconds:.2f} s)"
-    return f"{packed.task}: packed, {size(packed.sent)} sent, {size(packed.spared)} there already ({packed.seconds:.2f} s)"
+    moved = f"{size(packed.sent)} sent, {size(packed.spared)} there already"
+    return f"{packed.task}: packed, {moved} ({packed.seconds:.2f} s)"
 
 
 def size(count: int) -> str:
@@ -127,5 +134,9 @@ class Live(Plain):
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
         with self._lock:
             for task, (text, sent) in sorted(self._rows.items()):
-                table.add_row(Text(task, style="bold"), Text(text[:_LINE]), Text(size(sent) if sent else "", style="dim"))
+                table.add_row(
+                    Text(task, style="bold"),
+                    Text(text[:_LINE]),
+                    Text(size(sent) if sent else "", style="dim"),
+                )
         return table

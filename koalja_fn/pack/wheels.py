@@ -59,7 +59,18 @@ def collect(folder: Path) -> Path:
         made.mkdir()
         _copy_source(source, tree)
         _pip(["wheel", "--quiet", "--no-deps", "--wheel-dir", str(made), str(tree)])
-        _pip(["download", "--quiet", "--no-deps", "--only-binary=:all:", "-d", str(made), "-r", str(folder / "koalja" / PINS)])
+        _pip(
+            [
+                "download",
+                "--quiet",
+                "--no-deps",
+                "--only-binary=:all:",
+                "-d",
+                str(made),
+                "-r",
+                str(folder / "koalja" / PINS),
+            ]
+        )
         home.mkdir(exist_ok=True)
         for old in home.glob("*.whl"):
             old.unlink()
@@ -86,7 +97,9 @@ def _digest(home: Path) -> str:
     total = hashlib.sha256()
     for wheel in sorted(home.glob("*.whl")):
         with zipfile.ZipFile(wheel) as archive:
-            for name in sorted(n for n in archive.namelist() if ".dist-info/" not in n and not n.endswith(".so")):
+            for name in sorted(
+                n for n in archive.namelist() if ".dist-info/" not in n and not n.endswith(".so")
+            ):
                 total.update(f"{name}\0".encode() + hashlib.sha256(archive.read(name)).digest())
     return total.hexdigest()
 

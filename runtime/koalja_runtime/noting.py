@@ -24,7 +24,9 @@ def opened(app: Path, layers: Path) -> Opened:
     if not note.is_file():
         found = open_circuit(app)
         if found.circuit is None:
-            raise WiringError("the image's circuit has errors", why="; ".join(f.message for f in found.findings))
+            raise WiringError(
+                "the image's circuit has errors", why="; ".join(f.message for f in found.findings)
+            )
         circuit = replace(found.circuit, tasks=tuple(_with(task, more) for task in found.circuit.tasks))
         return replace(found, circuit=circuit)
     data = json.loads(note.read_text(encoding="utf-8"))
@@ -53,7 +55,8 @@ def read_task(data: dict[str, Any]) -> Task:
     """A task out of plain data."""
     plain = dict(data)
     plain["inputs"] = tuple(
-        Input(**{**one, "wires": tuple(one["wires"]), "buffer": Buffer(**one["buffer"])}) for one in data["inputs"]
+        Input(**{**one, "wires": tuple(one["wires"]), "buffer": Buffer(**one["buffer"])})
+        for one in data["inputs"]
     )
     plain["outputs"] = tuple(Output(**one) for one in data["outputs"])
     plain["policy"] = Policy(data["policy"])

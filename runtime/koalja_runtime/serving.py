@@ -41,17 +41,20 @@ class Front:
             from koalja_runtime.working import Worker
 
             self._worker = Worker.open()
-        except BaseException as error:  # noqa: BLE001  told to whoever asks, and on standard error
+        except BaseException as error:  # told on standard error; requests get 503
             self._trouble = error
             sys.stderr.write(f"koalja: the task can't be opened: {error}\n")
             sys.stderr.flush()
         self._opened.set()
 
     def __call__(self, environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+        """Answer health at once, and pass on everything else."""
         path = environ.get("PATH_INFO", "/")
         if environ.get("REQUEST_METHOD") in ("GET", "HEAD") and path in ("/healthz", "/readyz"):
             ready = self._opened.is_set() and self._trouble is None
-            return _plain(start_response, "200 OK" if ready or path == "/healthz" else "503 Service Unavailable")
+            return _plain(
+                start_response, "200 OK" if ready or path == "/healthz" else "503 Service Unavailable"
+            )
         with self._quiet:
             if self._draining:
                 return _plain(start_response, "503 Service Unavailable", [("Retry-After", "1")])
@@ -108,7 +111,9 @@ def serve() -> int:
     front.drain()
     until = time.monotonic() + 5
     channels = server.active_channels
-    while any(c.requests or c.total_outbufs_len for c in list(channels.values())) and time.monotonic() < until:
+    while (
+        any(c.requests or c.total_outbufs_len for c in list(channels.values())) and time.monotonic() < until
+    ):
         time.sleep(0.01)
     server.trigger.pull_trigger(lambda: wasyncore.close_all(ports))
     return 0

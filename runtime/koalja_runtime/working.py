@@ -86,7 +86,9 @@ class Worker:
 
 def _told(error: NotFound, start_response: Callable[..., Any]) -> list[bytes]:
     data = json.dumps(problem(404, error.what, error.why, error.cure)).encode()
-    start_response("404 Not Found", [("Content-Type", "application/json"), ("Content-Length", str(len(data)))])
+    start_response(
+        "404 Not Found", [("Content-Type", "application/json"), ("Content-Length", str(len(data)))]
+    )
     return [data]
 
 

@@ -26,7 +26,7 @@ _LEFT_OUT = ("doc", "man", "locale", "info")
 
 
 def cache_of_tests() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
     return Path(os.environ.get("KOALJA_TEST_CACHE") or f"{home}/koalja-fn-tests")
 
 
@@ -130,7 +130,9 @@ def site(tmp_path: Path) -> Iterator[Opener]:
     with ExitStack() as stack:
 
         def opener(
-            *buildpacks: Buildpack, user: Mapping[str, str] | None = None, files: Mapping[str, str] | None = None
+            *buildpacks: Buildpack,
+            user: Mapping[str, str] | None = None,
+            files: Mapping[str, str] | None = None,
         ) -> Site:
             fill = []
             for name, text in (files or {"main.sh": "echo hello"}).items():

@@ -24,9 +24,7 @@ from koalja_fn.pack.oci.reference import target
 from koalja_fn.pack.oci.rootfs import extract_rootfs
 from koalja_fn.pack.oci.values import Platform
 
-_CAPABILITIES: dict[str, list[str]] = {
-    kind: [] for kind in ("bounding", "effective", "permitted", "ambient")
-}
+_CAPABILITIES: dict[str, list[str]] = {kind: [] for kind in ("bounding", "effective", "permitted", "ambient")}
 
 
 def needs_runc() -> str:
@@ -106,9 +104,13 @@ def started(
         yield process
     finally:
         if process.poll() is None:
-            subprocess.run([runc, "--root", str(root), "kill", name, "KILL"], capture_output=True, check=False)
+            subprocess.run(
+                [runc, "--root", str(root), "kill", name, "KILL"], capture_output=True, check=False
+            )
             process.wait(20)
-        subprocess.run([runc, "--root", str(root), "delete", "--force", name], capture_output=True, check=False)
+        subprocess.run(
+            [runc, "--root", str(root), "delete", "--force", name], capture_output=True, check=False
+        )
 
 
 def run(bundle: Bundle, args: list[str] | None = None, env: dict[str, str] | None = None) -> tuple[int, str]:

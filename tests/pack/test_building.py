@@ -86,7 +86,9 @@ def test_a_plan_that_is_no_toml_is_told(make: Make, site: Open) -> None:
 
 def test_detect_gets_its_arguments_both_ways(make: Make, site: Open) -> None:
     """Positional arguments are deprecated, but the samples use them."""
-    both = make("both", detect='[ "$1" = "$CNB_PLATFORM_DIR" ] && [ "$2" = "$CNB_BUILD_PLAN_PATH" ] && [ -f "$2" ]')
+    both = make(
+        "both", detect='[ "$1" = "$CNB_PLATFORM_DIR" ] && [ "$2" = "$CNB_BUILD_PLAN_PATH" ] && [ -f "$2" ]'
+    )
     assert detected(site(both), [both]) == ["test/both"]
 
 
@@ -165,7 +167,9 @@ def test_variables_of_layers_follow_the_rules_of_their_suffix(make: Make, site: 
 
 
 def test_a_folder_that_is_no_layer_is_put_out_of_the_way(make: Make, site: Open) -> None:
-    one = make("one", build='mkdir "$CNB_LAYERS_DIR/scratch" "$CNB_LAYERS_DIR/none"; : > "$CNB_LAYERS_DIR/none.toml"')
+    one = make(
+        "one", build='mkdir "$CNB_LAYERS_DIR/scratch" "$CNB_LAYERS_DIR/none"; : > "$CNB_LAYERS_DIR/none.toml"'
+    )
     here = site(one)
     built(here, one)
     assert sorted(p.name for p in (here.layers / "test_one").iterdir() if p.is_dir()) == [
@@ -198,7 +202,8 @@ def test_what_a_build_leaves_running_is_ended(make: Make, site: Open) -> None:
 
 
 def test_an_unmet_dependency_goes_to_the_next_that_offers_it(make: Make, site: Open) -> None:
-    offers = 'printf "[[provides]]\\nname = \\"x\\"\\n[[requires]]\\nname = \\"x\\"\\n[requires.metadata]\\nv = 1\\n" > "$2"'
+    both = '[[provides]]\\nname = "x"\\n[[requires]]\\nname = "x"\\n[requires.metadata]\\nv = 1\\n'
+    offers = f"printf '{both}' > $2"
     unmet = 'cat "$3"; printf "[[unmet]]\\nname = \\"x\\"\\n" > "$1/build.toml"'
     a = make("a", detect=offers, build=unmet)
     b, c = make("b", detect=offers, build='cat "$3"'), make("c", detect=offers, build='cat "$3"')
@@ -214,8 +219,8 @@ def test_an_unmet_dependency_goes_to_the_next_that_offers_it(make: Make, site: O
 
 def process(kind: str, *, default: bool = False, command: str = '["run"]') -> str:
     line = "default = true\\n" if default else ""
-    quoted = command.replace('"', '\\"')
-    return f'printf "[[processes]]\\ntype = \\"{kind}\\"\\ncommand = {quoted}\\n{line}" >> "$CNB_LAYERS_DIR/launch.toml"\n'
+    text = f'[[processes]]\\ntype = "{kind}"\\ncommand = {command}\\n{line}'
+    return f"printf '{text}' >> \"$CNB_LAYERS_DIR/launch.toml\"\n"
 
 
 def test_later_processes_replace_earlier_ones_of_their_type(make: Make, site: Open) -> None:

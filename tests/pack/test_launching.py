@@ -22,8 +22,13 @@ def image(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def configure(image: Path, *processes: dict[str, object], buildpacks: tuple[str, ...] = ("test/a", "test/b")) -> None:
-    data = {"buildpacks": [{"id": b, "version": "1", "api": "0.10"} for b in buildpacks], "processes": list(processes)}
+def configure(
+    image: Path, *processes: dict[str, object], buildpacks: tuple[str, ...] = ("test/a", "test/b")
+) -> None:
+    data = {
+        "buildpacks": [{"id": b, "version": "1", "api": "0.10"} for b in buildpacks],
+        "processes": list(processes),
+    }
     (image / "layers/config/metadata.toml").write_text(tomls.dump(data))
 
 
@@ -117,16 +122,26 @@ def test_paths_of_later_buildpacks_come_first_and_layers_are_in_alphabetical_ord
     layer(image, "test_b/x", bin__x="", lib__x="")
     found = environment_of(image)
     root = image / "layers"
-    assert found["PATH"].split(":")[:3] == [f"{root}/test_b/x/bin", f"{root}/test_b/y/bin", f"{root}/test_a/one/bin"]
+    assert found["PATH"].split(":")[:3] == [
+        f"{root}/test_b/x/bin",
+        f"{root}/test_b/y/bin",
+        f"{root}/test_a/one/bin",
+    ]
     assert found["LD_LIBRARY_PATH"] == f"{root}/test_b/x/lib"
 
 
 def test_variables_follow_the_rules_of_their_suffix(image: Path) -> None:
-    layer(image, "test_a/l", **{
-        "env__A_dot_append": "2", "env__A_dot_delim": ":", "env_dot_launch__A_dot_prepend": "0:",
-        "env__B": "env", "env_dot_launch__B": "launch", "env_dot_launch__web__B": "web",
-        "env__C_dot_default": "early", "env_dot_build__NEVER": "x",
-    })  # fmt: skip
+    early = {
+        "env__A_dot_append": "2",
+        "env__A_dot_delim": ":",
+        "env_dot_launch__A_dot_prepend": "0:",
+        "env__B": "env",
+        "env_dot_launch__B": "launch",
+        "env_dot_launch__web__B": "web",
+        "env__C_dot_default": "early",
+        "env_dot_build__NEVER": "x",
+    }
+    layer(image, "test_a/l", **early)
     layer(image, "test_b/l", env__C_dot_default="late", env__A_dot_append="3")
     found = environment_of(image, A="1")
     assert (found["A"], found["B"], found["C"]) == ("0:1:23", "web", "early")

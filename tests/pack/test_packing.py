@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from koalja_fn.commands import main
 from koalja_fn.pack.collecting import VERSION_LABEL, is_secret
-from koalja_fn.pack.exporting import LIFECYCLE_LABEL
+from koalja_fn.pack.labels import LIFECYCLE_LABEL
 from koalja_fn.pack.oci.client import RegistryClient
 from koalja_fn.pack.oci.image import BaseImage, load_base
 from koalja_fn.pack.oci.reference import target
@@ -41,7 +41,9 @@ def circuit(tmp_path: Path) -> Path:
 def write_circuit(folder: Path) -> Path:
     folder.mkdir(parents=True)
     (folder / "numbers.koalja").write_text(WIRING)
-    (folder / "double.py").write_text("import sys\nfrom helper import twice\nprint(twice(open(sys.argv[1]).read()))\n")
+    (folder / "double.py").write_text(
+        "import sys\nfrom helper import twice\nprint(twice(open(sys.argv[1]).read()))\n"
+    )
     (folder / "helper.py").write_text("def twice(text):\n    return 2 * int(text)\n")
     (folder / "shout.sh").write_text('#!/bin/sh\necho "$(cat "$1")!"\n')
     (folder / "shout.sh").chmod(0o755)
@@ -105,7 +107,9 @@ def test_the_same_source_gives_the_same_digest_wherever_and_whosever_it_is(base:
     assert {t: o["digest"] for t, o in one.items()} == {t: o["digest"] for t, o in two.items()}
 
 
-def test_what_did_not_change_is_not_packed_and_an_edit_moves_little(circuit: Path, base: str, tmp_path: Path) -> None:
+def test_what_did_not_change_is_not_packed_and_an_edit_moves_little(
+    circuit: Path, base: str, tmp_path: Path
+) -> None:
     first = packed(circuit, base, tmp_path / "out")
     again = packed(circuit, base, tmp_path / "out")
     assert not any(one["changed"] for one in again.values())
@@ -181,7 +185,9 @@ def test_a_link_that_leaves_the_folder_is_refused(base: str, tmp_path: Path) -> 
     assert pack(folder, base, tmp_path / "out").exit_code == 0
 
 
-def test_a_failing_buildpack_leaves_the_tag_as_it_was(circuit: Path, base: str, tmp_path: Path, make: Any) -> None:
+def test_a_failing_buildpack_leaves_the_tag_as_it_was(
+    circuit: Path, base: str, tmp_path: Path, make: Any
+) -> None:
     before = packed(circuit, base, tmp_path / "out")
     bad = make("bad", build="echo the reason; exit 1")
     done = pack(circuit, base, tmp_path / "out", "--buildpack", str(bad.folder))
@@ -196,7 +202,9 @@ def test_a_base_of_another_machine_is_refused(circuit: Path, tmp_path: Path) -> 
     from koalja_fn.pack.oci.publishing import publish
 
     with RegistryClient() as client:
-        publish(compose(None, [], platform=Platform("linux", "s390x")), target(f"oci:{tmp_path}/base"), client)
+        publish(
+            compose(None, [], platform=Platform("linux", "s390x")), target(f"oci:{tmp_path}/base"), client
+        )
     done = pack(circuit, f"oci:{tmp_path}/base", tmp_path / "out")
     assert done.exit_code == 9
     assert "s390x" in done.stderr
@@ -230,7 +238,9 @@ def test_a_launch_layer_without_a_folder_is_taken_from_the_last_image(
     assert second["layers"]["l"]["data"] == {"v": "1"}
 
 
-def test_a_layer_that_was_never_there_cannot_be_used_again(circuit: Path, base: str, tmp_path: Path, make: Any) -> None:
+def test_a_layer_that_was_never_there_cannot_be_used_again(
+    circuit: Path, base: str, tmp_path: Path, make: Any
+) -> None:
     one = make("one", build=LAUNCH.replace("{more}", ""))
     done = pack(circuit, base, tmp_path / "out", "--buildpack", str(one.folder))
     assert done.exit_code == 9
@@ -272,7 +282,11 @@ TOML
 
 
 def test_boms_are_in_a_layer_of_their_own(circuit: Path, base: str, tmp_path: Path, make: Any) -> None:
-    text = 'mkdir "$CNB_LAYERS_DIR/l"; echo {} > "$CNB_LAYERS_DIR/l.sbom.cdx.json"; echo {} > "$CNB_LAYERS_DIR/launch.sbom.spdx.json"\n'
+    text = """
+    mkdir "$CNB_LAYERS_DIR/l"
+    echo {} > "$CNB_LAYERS_DIR/l.sbom.cdx.json"
+    echo {} > "$CNB_LAYERS_DIR/launch.sbom.spdx.json"
+    """
     one = make("one", build=text + LAUNCH.replace("{more}", ""))
     packed(circuit, base, tmp_path / "out", "--buildpack", str(one.folder), "--task", "shout")
     bundle = containers.unpack(f"oci:{tmp_path / 'out'}:shout", tmp_path / "run")
@@ -321,7 +335,9 @@ def test_a_dependency_without_a_wheel_is_told(base: str, tmp_path: Path) -> None
 SAMPLES = os.environ.get("KOALJA_SAMPLE_BUILDPACKS", "")
 
 
-@pytest.mark.skipif(not SAMPLES, reason="set KOALJA_SAMPLE_BUILDPACKS to a checkout of github:buildpacks/samples")
+@pytest.mark.skipif(
+    not SAMPLES, reason="set KOALJA_SAMPLE_BUILDPACKS to a checkout of github:buildpacks/samples"
+)
 @pytest.mark.parametrize(
     ("app", "buildpacks", "types"),
     [

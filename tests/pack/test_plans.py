@@ -50,9 +50,7 @@ def test_what_nobody_requires_must_not_be_provided() -> None:
 
 def test_an_optional_buildpack_with_an_unmet_need_is_dropped_and_all_is_looked_at_again() -> None:
     # b's requirement is what a's offer is for: without b, a has to go, too
-    plan = resolve(
-        members("a?", "b?", "c"), {"a": [choice("x")], "b": [choice("", "x y")], "c": [choice()]}
-    )
+    plan = resolve(members("a?", "b?", "c"), {"a": [choice("x")], "b": [choice("", "x y")], "c": [choice()]})
     assert ids(plan) == ["c"]
 
 
