@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -196,7 +197,7 @@ class Database:
             check_same_thread=False,
             cached_statements=512,
         )
-        connection.execute("PRAGMA journal_mode = WAL")
+        _use_log(connection)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA wal_autocheckpoint = 4000")
         connection.execute("PRAGMA temp_store = MEMORY")
@@ -239,7 +240,22 @@ class Database:
             cure = "restore the file from a copy, or move it away to start anew"
         elif "locked" in text:
             cure = "see which other process uses the folder"
+        elif "readonly" in text or "unable to open" in text:
+            cure = "ask as a user who may write to that folder: reading takes locks there, too"
         return RegistryError(f"{self.application} {self.path} can't be used", why=text, cure=cure)
+
+
+def _use_log(connection: sqlite3.Connection) -> None:
+    """Switch to write-ahead logging: one does it for all, and the others are refused at once meanwhile."""
+    until = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+        time.sleep(0.01)
 
 
 class _Undone(Exception):

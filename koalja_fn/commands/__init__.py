@@ -79,4 +79,7 @@ def main(ctx: click.Context, debug: bool) -> None:
     5 an event was refused; 6 somebody else holds the folder; 7 no such thing; 8 disk or registry trouble;
     9 no image could be made or brought away; 130 interrupted.
     """
+    from koalja_fn.commands.shared import have_streams
+
+    have_streams()
     ctx.obj = {"debug": debug}

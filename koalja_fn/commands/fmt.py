@@ -73,12 +73,15 @@ def _expanded(names: tuple[str, ...]) -> list[str]:
         if name != "-" and path.is_dir():
             inside = sorted(str(p) for p in path.glob("*.koalja") if p.is_file())
             if not inside:
-                raise NotFound(f"there is no .koalja file in {name}")
+                next(path.iterdir(), None)  # a folder that may not be read is none without files
+                raise NotFound(
+                    f"there is no .koalja file in {name}", cure="koalja-fn init DIR makes a circuit"
+                )
             found += inside
         elif name == "-" or path.is_file():
             found.append(name)
         else:
-            raise NotFound(f"there is no {name}")
+            raise NotFound(f"there is no {name}", cure="name a .koalja file, or a folder with one")
     return found
 
 
@@ -100,7 +103,7 @@ def _show(name: str, before: str, after: str) -> None:
 
 def _put(name: str, text: str, differs: bool) -> None:
     if name == "-":
-        sys.stdout.buffer.write(text.encode())
+        click.echo(text.encode(), nl=False)
     elif differs:
         replace_text(Path(name), text)
         click.echo(f"{name} rewritten", err=True)
@@ -126,4 +129,8 @@ def replace_text(path: Path, text: str) -> None:
             Path(temporary).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise UsageError(f"{path} can't be written", why=str(error)) from error
+        raise UsageError(
+            f"{path} can't be written",
+            why=error.strerror or str(error),
+            cure="see that you may write to its folder, or have it printed: koalja-fn fmt --diff",
+        ) from error

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
 
 from koalja_fn.commands.shared import reports_errors
 from koalja_fn.errors import StoreError, UsageError
+
+_CURE = "name a folder below one that you may write to, on a disk with room"
 
 _WIRING = """\
 # A circuit: (inputs) task (outputs). Try `koalja-fn check .` and `koalja-fn map .`
@@ -59,7 +62,11 @@ def init(folder: Path) -> None:
     Examples:
       koalja-fn init demo && koalja-fn run --once demo
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    try:
+        used = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    except OSError as error:
+        raise StoreError(f"can't make {folder}", why=error.strerror or str(error), cure=_CURE) from error
+    if used:
         raise UsageError(f"{folder} is there already and not empty", cure="name a new folder")
     name = _label(folder.resolve().name)
     files = {
@@ -76,8 +83,8 @@ def init(folder: Path) -> None:
             path.write_text(text)
         (folder / "average.sh").chmod(0o755)
     except OSError as error:
-        raise StoreError(f"can't make {folder}", why=error.strerror or str(error)) from error
-    click.echo(f"{folder} is ready: koalja-fn run --once {folder}")
+        raise StoreError(f"can't make {folder}", why=error.strerror or str(error), cure=_CURE) from error
+    click.echo(f"{folder} is ready: koalja-fn run --once {shlex.quote(str(folder))}")
 
 
 def _label(name: str) -> str:

@@ -101,7 +101,13 @@ def _check(
     if as_event and (lines or id_ or type_):
         raise UsageError("--event goes without --lines, --id and --type", why="the event says these itself")
     if data is None and not files and sys.stdin.isatty():
-        raise UsageError("nothing to send", cure="name a FILE, or `-` for standard input, or use --data TEXT")
+        raise _nothing("standard input is a terminal")
+
+
+def _nothing(why: str) -> UsageError:
+    return UsageError(
+        "nothing to send", why=why, cure="name a FILE, or `-` for standard input, or use --data TEXT"
+    )
 
 
 def _attributes(given: Iterable[str]) -> dict[str, str]:
@@ -134,7 +140,10 @@ def _inputs(
     else:
         events = (e for name in files or ("-",) for e in _of_input(stack, path, name, lines, wish))
     several = lines or len(files) > 1
+    unasked = not (files or lines or as_event or data is not None)
     for number, event in enumerate(events, 1):
+        if unasked and not event.payload:
+            raise _nothing("standard input is empty")
         attributes = {**event.attributes, **wish.attributes}
         changed = replace(event, attributes=attributes, sequence=attributes.pop("sequence", event.sequence))
         if wish.source and not as_event:

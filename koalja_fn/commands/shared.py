@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable
 from functools import wraps
@@ -11,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import click
 
-from koalja_fn.errors import KoaljaError
+from koalja_fn.errors import KoaljaError, StoreError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,10 +42,24 @@ def emit_json(data: Any) -> None:
     click.echo(json.dumps(data, indent=2, ensure_ascii=False))
 
 
-def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Show our errors as a message with their exit status; a traceback only with --debug.
+def have_streams() -> None:
+    """Give a process that was started without standard streams (`<&-`) the null device in their place.
 
-    Goes right under `@click.command`, above the options.
+    Else the next files that are opened would be taken for them.
+    """
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest that is free, which is this one
+            stream = open(opened, mode, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+            setattr(sys, name, stream)
+
+
+def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Show our errors, and files that can't be used, as a message with an exit status.
+
+    A traceback comes only with --debug. Goes right under `@click.command`, above the options.
     """
 
     @wraps(command)
@@ -56,7 +72,32 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
                 raise
             click.echo(f"koalja-fn: {error}", err=True)
             sys.exit(error.exit_status)
+        except BrokenPipeError:  # `| head`: click ends quietly
+            raise
+        except OSError as error:
+            if (ctx.find_root().obj or {}).get("debug"):
+                raise
+            click.echo(f"koalja-fn: {_of_system(error)}", err=True)
+            sys.exit(StoreError.exit_status)
         except KeyboardInterrupt:
             sys.exit(130)
 
     return call
+
+
+def _of_system(error: OSError) -> StoreError:
+    """What the operating system refused, said as our own errors are."""
+    why = error.strerror or str(error)
+    if error.filename is None:
+        out = sys.__stdout__
+        if out is not None and out is sys.stdout:  # what is in its buffer can't be written at the end, either
+            with contextlib.suppress(OSError):
+                out.close()
+        return StoreError(
+            "can't read or write", why=why, cure="see whether there is room where the output goes"
+        )
+    return StoreError(
+        f"can't use {os.fsdecode(error.filename)}",
+        why=why,
+        cure="see that it is there, that you may read and write it, and that its disk has room",
+    )

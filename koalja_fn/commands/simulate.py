@@ -81,7 +81,7 @@ def _wiring_file(path: Path) -> Path:
         raise NotFound(f"There is no {path}.", cure="name a .koalja file or a folder with one")
     if not path.is_dir():
         return path
-    files = sorted(path.glob("*.koalja"))
+    files = sorted(file for file in path.glob("*.koalja") if file.is_file())
     if len(files) != 1:
         there = ", ".join(f.name for f in files) or "none"
         raise UsageError(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from koalja_fn.engine.arriving import Intake
 from koalja_fn.engine.installing import Change, discard, install
@@ -106,10 +107,21 @@ def _make(state: Path) -> None:
         ) from error
 
 
+def _lock_file(state: Path) -> TextIO:
+    try:
+        return open(state / "lock", "a+")
+    except OSError as error:
+        raise StoreError(
+            f"can't write to {state}",
+            why=error.strerror or str(error),
+            cure="run it as the user whose folder this is, or copy the folder without .koalja",
+        ) from error
+
+
 @contextmanager
 def _lock(state: Path, patience: float) -> Iterator[None]:
     """Hold the folder; the lock goes with the process, however it ends."""
-    with open(state / "lock", "a+") as file:
+    with _lock_file(state) as file:
         until = time.monotonic() + patience
         while True:
             try:

@@ -47,6 +47,11 @@ def test_what_is_there_already_is_left_alone(tmp_path: Path, there: str) -> None
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_the_command_that_it_prints_can_be_pasted(tmp_path: Path) -> None:
+    made = koalja("init", "my data", cwd=tmp_path)
+    assert made.stdout == "my data is ready: koalja-fn run --once 'my data'\n"
+
+
 def test_an_empty_folder_is_fine(tmp_path: Path) -> None:
     assert koalja("init", ".", cwd=tmp_path).returncode == 0
     assert once(tmp_path)["status"] == 0

@@ -98,6 +98,12 @@ def test_the_task_may_be_left_out_where_there_is_one(simulate, tmp_path):
     ]
 
 
+def test_a_folder_in_which_a_circuit_has_run_still_has_one_wiring_file(simulate, tmp_path):
+    """`.koalja`, where a run keeps its things, ends in the same letters."""
+    (tmp_path / ".koalja").mkdir()
+    assert told(simulate(".", "-t", "sorted", "-a", "a:seq=1", "-o", "json"))["snapshots"]
+
+
 def test_which_task_must_be_said_where_there_are_several(simulate):
     result = simulate("shop.koalja", "-a", "a")
     assert result.exit_code == 2
