@@ -183,12 +183,14 @@ def report(quick: bool) -> list[str]:
     )
     rate, rate_spread = median(lambda: arrivals(count * 10, 100), times)
     lines.append(
-        f"| arrivals of 1 KB a second, durable, HTTP batches of 100 | {rate:,.0f}/s (spread {rate_spread:,.0f}) | |"
+        "| arrivals of 1 KB a second, durable, HTTP batches of 100 |"
+        f" {rate:,.0f}/s (spread {rate_spread:,.0f}) | |"
         " goal at least 5,000/s |"
     )
-    early, late = memory(10_000 if quick else 100_000)
+    many = 10_000 if quick else 100_000
+    early, late = memory(many)
     lines.append(
-        f"| peak memory after a tenth / all of {'10,000' if quick else '100,000'} values, window 10,000 by 1 |"
+        f"| peak memory after a tenth / all of {many:,} values, window 10,000 by 1 |"
         f" {early:.0f} / {late:.0f} MB | | {late / early:.2f} |"
     )
     help_time, empty = median(lambda: command("--help"), 9)[0], median(interpreter, 9)[0]
@@ -201,7 +203,8 @@ def report(quick: bool) -> list[str]:
     check_time, check_spread = median(lambda: command("check", str(path)), times)
     shutil.rmtree(folder)
     lines.append(
-        f"| `check` of a circuit of 1,000 tasks | {check_time:.2f} s (spread {check_spread:.2f}) | | goal under 1 s |"
+        f"| `check` of a circuit of 1,000 tasks | {check_time:.2f} s (spread {check_spread:.2f}) | |"
+        " goal under 1 s |"
     )
     return lines
 
