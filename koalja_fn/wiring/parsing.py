@@ -124,11 +124,24 @@ def _parse_pieces(parser: _Parser, notebook: Notebook) -> tuple[list[Statement],
         try:
             found, said = parser.parse("\n" * start + "\n".join(piece))
         except UnexpectedInput as error:
-            _report(error, notebook, last=start + len(piece))
+            last = start + len(piece)
+            at = getattr(error, "line", None) or last
+            if start < at <= last and ATTRIBUTE_LIKE.match(notebook.text(at).lstrip()):
+                error, last = _unfinished(parser, start, piece[: at - start - 1]) or error, at - 1
+            _report(error, notebook, last=last)
         else:
             statements += found
             comments += said
     return statements, comments
+
+
+def _unfinished(parser: _Parser, start: int, piece: list[str]) -> UnexpectedInput | None:
+    """What is lacking above an attribute line, if that can't stand there since something is."""
+    try:
+        parser.parse("\n" * start + "\n".join(piece))
+    except UnexpectedInput as error:
+        return error
+    return None
 
 
 _HEADER = re.compile(r"[ \t]*\[")
