@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -27,14 +27,8 @@ NOTE = ".koalja/task.json"
 LABELS = ".koalja/labels.toml"
 VERSION_LABEL = "dev.koalja.version"
 
-MANIFESTS = (
-    "requirements.txt",
-    "requirements.lock",
-    "pyproject.toml",
-    "package.json",
-    "package-lock.json",
-    ".python-version",
-)
+_PYTHON = ("requirements.txt", "requirements.lock", "pyproject.toml", ".python-version")
+_NODE = ("package.json", "package-lock.json")
 _SECRETS = (
     ".env", ".env.*", "*.env", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "*.pem", "*.key", "*.p12",
     "*.pfx", "*.jks", "*.keystore", "*.kdbx", ".netrc", "_netrc", ".npmrc", ".pypirc", ".git-credentials",
@@ -113,12 +107,19 @@ def _root(opened: Opened, located: Located) -> Path:
 
 def _wanted(opened: Opened, task: Task, located: Located, root: Path) -> Iterator[Path]:
     alone = opened.circuit is not None and len(opened.circuit.tasks) == 1
-    script = located.program is not None and located.program.suffix in _SCRIPTS
+    script = _runs(located, "node", _SCRIPTS)
     if root != opened.folder or alone or script:
         others = {f for name, one in opened.located.items() if name != task.name for f in one.files}
         yield from (f for f in _all_files(root) if f not in others - set(located.files))
     yield from (f for f in located.files if f.is_relative_to(root))
-    yield from (root / name for name in MANIFESTS if (root / name).is_file())
+    manifests = _PYTHON if _runs(located, "python", {".py"}) else _NODE if script else ()
+    yield from (root / name for name in manifests if (root / name).is_file())
+
+
+def _runs(located: Located, interpreter: str, endings: Collection[str]) -> bool:
+    """Whether a task's code is of some language: its libraries are nothing to other tasks."""
+    by = Path(located.command[0]).name.startswith(interpreter)
+    return by or any(path.suffix in endings for path in located.files)
 
 
 def _all_files(root: Path) -> Iterator[Path]:

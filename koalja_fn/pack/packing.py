@@ -163,14 +163,11 @@ def _one(
 
 def _sourced(opened: Opened, task: Task, ground: Ground, listener: Listener) -> Source:
     source = collect(opened, task)
-    asked = requirements.needs(source.root)[0]
-    if not asked or not _is_python(source):
+    if not _is_python(source) or requirements.stands(source.root):
         return source
-    before = source.root / requirements.LOCK
-    stood = before.read_bytes() if before.is_file() else None
-    path = requirements.lock(source.root, ground.machine, ground.python[1])
-    if path is not None and path.read_bytes() != stood:
-        listener.warn(task.name, f"{asked} was resolved into {path.name}: keep it with the source")
+    if requirements.lock(source.root, ground.machine, ground.python[1]):
+        text = f"what it asks for was resolved into {requirements.LOCK}: keep that with the source"
+        listener.warn(task.name, text)
     return collect(opened, task)
 
 

@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ _HEAD = (
     "# Remove it to resolve anew.\n"
 )
 _MADE_FROM = re.compile(r"# Made by koalja-fn pack from \S+ \((\w+)\)")
+_RESOLVING = threading.Lock()  # tasks of one folder share its lock
 _NEWEST_GLIBC = 36
 _PROCESSORS = {"amd64": "x86_64", "arm64": "aarch64", "386": "i686", "arm": "armv7l"}
 
@@ -53,29 +55,40 @@ def needs(root: Path) -> tuple[str, str]:
     return "", ""
 
 
-def lock(root: Path, machine: Machine, python: str) -> Path | None:
-    """The lock of a folder's requirements, made if it is missing or of other requirements.
+def stands(root: Path) -> bool:
+    """Whether the folder's lock is of its requirements; the user's own lock always is."""
+    path, text = root / LOCK, needs(root)[1]
+    if not path.is_file():
+        return not text
+    made = _MADE_FROM.search(path.read_text(encoding="utf-8", errors="replace"))
+    return made is None or made[1] == _digest(text)
+
+
+def lock(root: Path, machine: Machine, python: str) -> bool:
+    """Make the lock of a folder's requirements, unless it stands; whether it was made.
 
     Raises:
         PhaseError: They can't be met for the image's Python and platform by wheels.
     """
-    name, text = needs(root)
-    path = root / LOCK
-    if not name:
-        return path if path.is_file() else None
-    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    if path.is_file():
-        made = _MADE_FROM.search(path.read_text(encoding="utf-8", errors="replace"))
-        if made is None or made[1] == digest:  # the user's own lock is never touched
-            return path
-    if not python:
-        raise PhaseError(f"{name} asks for libraries, but the run image has no Python", phase="source")
-    lines = _resolved(root, name, text, machine, python)
-    head = _HEAD.format(name=name, digest=digest, python=python, machine=f"{machine.os}/{machine.arch}")
-    part = path.with_suffix(".part")
-    part.write_text(head + "".join(lines))
-    part.replace(path)
-    return path
+    with _RESOLVING:
+        if stands(root):
+            return False
+        name, text = needs(root)
+        if not python:
+            raise PhaseError(f"{name} asks for libraries, but the run image has no Python", phase="source")
+        lines = _resolved(root, name, text, machine, python)
+        where = f"{machine.os}/{machine.arch}"
+        path = root / LOCK
+        part = path.with_suffix(".part")
+        part.write_text(
+            _HEAD.format(name=name, digest=_digest(text), python=python, machine=where) + "".join(lines)
+        )
+        part.replace(path)
+        return True
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def wheels(path: Path, machine: Machine, python: str) -> Path:

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -92,6 +93,13 @@ class Sandbox:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """End all programs; the kernel takes its time to clear name spaces away, so nobody waits."""
+        if self._agent is not None:
+            with suppress(OSError):
+                self._agent.kill()
+        threading.Thread(target=self._clear, name="clearing").start()
+
+    def _clear(self) -> None:
         self._end()
         self._log.close()
         if self._room is not None:

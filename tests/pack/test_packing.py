@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from koalja_fn.commands import main
-from koalja_fn.pack.collecting import VERSION_LABEL, is_secret
+from koalja_fn.pack.collecting import VERSION_LABEL, collect, is_secret
 from koalja_fn.pack.labels import LIFECYCLE_LABEL
 from koalja_fn.pack.oci.client import RegistryClient
 from koalja_fn.pack.oci.image import BaseImage, load_base
@@ -322,6 +322,14 @@ def test_libraries_are_locked_once_and_used(base: str, tmp_path: Path) -> None:
     assert containers.run(bundle, words) == (0, "itsdangerous\n")
 
 
+def test_libraries_of_one_task_are_nothing_to_the_others(circuit: Path) -> None:
+    (circuit / "requirements.txt").write_text("itsdangerous\n")
+    opened = open_circuit(circuit)
+    assert opened.circuit is not None
+    files = {task.name: [name for name, _ in collect(opened, task).files] for task in opened.circuit.tasks}
+    assert files == {"double": ["double.py", "helper.py", "requirements.txt"], "shout": ["shout.sh"]}
+
+
 def test_a_dependency_without_a_wheel_is_told(base: str, tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()
@@ -330,6 +338,45 @@ def test_a_dependency_without_a_wheel_is_told(base: str, tmp_path: Path) -> None
     done = pack(folder, base, tmp_path / "out")
     assert done.exit_code == 9
     assert "mine, source: what requirements.txt asks for can't be had as wheels" in done.stderr
+
+
+def test_where_user_name_spaces_are_forbidden_it_works_on_the_host_and_says_so(
+    circuit: Path, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from koalja_fn.pack.sandbox import Sandbox
+
+    start = Sandbox._start
+    monkeypatch.setattr(
+        Sandbox, "_start", lambda self, rootfs: "forbidden" if rootfs else start(self, rootfs)
+    )
+    done = pack(circuit, base, tmp_path / "out", "--task", "shout")
+    assert done.exit_code == 0, done.stderr
+    assert "no sandbox here (forbidden)" in done.stderr
+    bundle = containers.unpack(f"oci:{tmp_path / 'out'}:shout", tmp_path / "run")
+    port = containers.free_port()
+    with containers.started(bundle, env={"PORT": str(port), "KOALJA_HOST": "127.0.0.1"}) as process:
+        assert containers.ask(f"http://127.0.0.1:{port}/", b"word") == (202, b"")
+        assert containers.stop(bundle, process) == 0
+
+
+def test_a_buildpack_in_the_sandbox_sees_canonical_paths_and_nothing_of_this_machine(
+    circuit: Path, base: str, tmp_path: Path, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGISTRY_PASSWORD", "geheim")
+    text = f"""
+    [ "$PWD $CNB_LAYERS_DIR $CNB_PLATFORM_DIR" = "/workspace /layers/test_one /platform" ]
+    [ "$CNB_BUILDPACK_DIR $HOME" = "/cnb/buildpacks/test_one/1.0.0 /home/cnb" ]
+    [ "$(id -u):$(id -g)" = 1000:1000 ]
+    [ ! -e {circuit} ]
+    ! grep -sq geheim /proc/*/environ
+    ! touch /usr/x 2>/dev/null
+    ! touch "$CNB_BUILDPACK_DIR/x" 2>/dev/null
+    touch /tmp/x /workspace/made
+    [ -c /dev/null ] && echo x > /dev/null
+    """
+    one = make("one", build=text)
+    found = packed(circuit, base, tmp_path / "out", "--buildpack", str(one.folder))
+    assert all(task["changed"] for task in found.values())
 
 
 SAMPLES = os.environ.get("KOALJA_SAMPLE_BUILDPACKS", "")
