@@ -10,13 +10,15 @@ from koalja_fn.model import AnnotatedValue
 from koalja_fn.registry import overview, stories
 from koalja_fn.registry.overview import Cursors, RefusalRow
 from koalja_fn.registry.registry import Transaction
-from koalja_fn.registry.rows import AttemptRow, FormedRow, PassedRow, RemarkRow
+from koalja_fn.registry.rows import AttemptRow, FormedRow, PassedRow, RemarkRow, RunRow, WindowRow
 from koalja_fn.story.passport import attempt_json, cause
 from koalja_fn.story.telling import outcome
-from koalja_fn.story.words import duration, iso, local, positions, short, size, version
+from koalja_fn.story.words import duration, iso, local, plural, positions, short, size, version
 
 # What one look at a registry takes up at most of each kind.
 _MOST = 2000
+# So many neighbourhoods of a merged window are told one by one.
+_RUNS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,15 +180,27 @@ def _arrived(value: AnnotatedValue) -> Entry:
 def _formed(tx: Transaction, row: FormedRow) -> Entry:
     told = cause(row)
     windows = stories.windows(tx, row.rid)
-    shown = ", ".join(f"{w.input} {positions(w.first, w.last)}" for w in windows)
+    runs = [stories.runs(tx, w) for w in windows]
+    shown = ", ".join(_where(w, of_wires) for w, of_wires in zip(windows, runs, strict=True))
     why = "" if "wire" in told else " since the task was free" if "free" in told else " as it was time"
     who = (
         f"{told['wire']} {told['position']:04d}" if "wire" in told else "time" if "time" in told else "(free)"
     )
     text = f"snapshot {row.number + 1} ({short(row.id)}) formed{why}" + (f" of {shown}" if shown else "")
-    inputs = [{"input": w.input, "first": w.first + 1, "last": w.last + 1, "new": w.fresh} for w in windows]
+    inputs = [
+        {"input": w.input, "first": w.first + 1, "last": w.last + 1, "new": w.fresh}
+        | {"runs": [{"wire": r.name, "first": r.first + 1, "last": r.last + 1} for r in of_wires]}
+        for w, of_wires in zip(windows, runs, strict=True)
+    ]
     data = {"snapshot": row.id, "number": row.number + 1, "cause": told, "inputs": inputs}
     return Entry(row.formed, "formed", row.name, who, row.name, text, data, 1)
+
+
+def _where(window: WindowRow, runs: list[RunRow]) -> str:
+    """A window's values as their wires count them: an input of merged wires has numbers of its own."""
+    if len(runs) > _RUNS:
+        return f"{plural(window.last - window.first + 1, 'value')} of {window.input}"
+    return ", ".join(f"{run.name} {positions(run.first, run.last)}" for run in runs)
 
 
 def _tried(row: AttemptRow) -> Entry:

@@ -174,14 +174,15 @@ def attempt_texts(attempt: AttemptRow, run: str) -> Iterator[str]:
 
 
 def outcome(attempt: AttemptRow) -> str:
-    """How an attempt ended, in words."""
-    if attempt.outcome == "done":
-        return "done"
+    """How an attempt ended, in words; each word once."""
+    if attempt.outcome in ("done", "cancelled"):
+        return attempt.outcome
     why = {"exit": f"exit status {attempt.status}", "signal": f"signal {attempt.status}"}.get(
         attempt.reason, attempt.reason
     )
-    if attempt.message and attempt.message != why:
-        why = f"{why}: {attempt.message}" if why else attempt.message
+    if attempt.message:
+        known = why in attempt.message or why == attempt.outcome
+        why = attempt.message if known else f"{why}: {attempt.message}"
     return f"{attempt.outcome}, {why}" if why and why != attempt.outcome else attempt.outcome
 
 

@@ -88,3 +88,39 @@ def test_retried_letters_run_again_and_skipped_ones_do_not(folder):
     attempts = ask("trace", first["id"])["snapshots"][0]["attempts"]
     assert [(a["outcome"], a["status"]) for a in attempts] == [("failed", 9), ("done", 0)]
     assert len({a["version"] for a in attempts}) == 2
+
+
+MERGED = """\
+[merged]
+((left + right)[2] as both) t (out)
+    run = sh -c "cat {both}; exit $(cat {both} | grep -c bad)"
+    retries = 0
+"""
+
+
+def said(*words):
+    return CliRunner().invoke(main, list(words)).stdout
+
+
+def test_a_merged_input_is_told_by_its_wires_own_positions(tmp_path, monkeypatch):
+    """An input of several wires counts for itself: its number 3 is no third value of any wire."""
+    (tmp_path / "merged.koalja").write_text(MERGED)
+    monkeypatch.chdir(tmp_path)
+    for wire in ("left", "right", "right", "left"):
+        assert CliRunner().invoke(main, ["send", ".", wire, "-d", wire]).exit_code == 0
+    ask("run", "--once", ".")
+    formed = [entry for entry in ask("log") if entry["kind"] == "formed"]
+    runs = [run for entry in formed for run in entry["inputs"][0]["runs"]]
+    taken = [(run["wire"], n) for run in runs for n in range(run["first"], run["last"] + 1)]
+    assert sorted(taken) == [("left", 1), ("left", 2), ("right", 1), ("right", 2)]
+    shown = [line.partition(" of ")[2] for line in said("log").splitlines() if " formed " in line]
+    assert not any("both" in text for text in shown)
+    assert sum(text.count("left") + text.count("right") for text in shown) == len(runs)
+
+
+def test_how_an_attempt_ended_is_said_once(tmp_path, monkeypatch):
+    (tmp_path / "merged.koalja").write_text(MERGED)
+    monkeypatch.chdir(tmp_path)
+    CliRunner().invoke(main, ["send", ".", "left", "--lines", "-d", "bad\nbad"])
+    ask("run", "--once", ".", status=4)
+    assert "the last one: failed, ended with exit status 1\n" in said("failures")
