@@ -287,12 +287,20 @@ def _sortable(version: str) -> tuple[tuple[int, str], ...]:
     return tuple((int(part) if part.isdigit() else -1, part) for part in version.split("."))
 
 
+def _left_out(path: Path) -> bool:
+    collected = path.parent.name == "wheels" and path.name != "digest"
+    return collected or "__pycache__" in path.parts or path.name == ".lock"
+
+
 def digest_of(buildpacks: Iterable[Buildpack]) -> str:
-    """A digest of everything in some buildpacks' folders: names, executable bits and contents."""
+    """A digest of everything in some buildpacks' folders: names, executable bits and contents.
+
+    For collected wheels their common digest stands: archives carry the time of their making.
+    """
     total = hashlib.sha256()
     for one in sorted(buildpacks, key=str):
         total.update(f"{one}\0".encode())
-        for path in sorted(p for p in one.folder.rglob("*") if "__pycache__" not in p.parts):
+        for path in sorted(p for p in one.folder.rglob("*") if not _left_out(p)):
             relative = path.relative_to(one.folder).as_posix()
             if path.is_symlink():
                 total.update(f"l {relative}\0{path.readlink()}\0".encode())

@@ -15,6 +15,7 @@ from pathlib import Path
 from koalja_fn.pack import environment
 from koalja_fn.pack.buildpack import Buildpack, Machine
 from koalja_fn.pack.errors import PhaseError
+from koalja_fn.pack.places import cache_folder
 from koalja_fn.pack.sandbox import Mount, Ran, Sandbox, give
 
 WORKSPACE, LAYERS, PLATFORM, PLANS, BUILDPACKS = (
@@ -187,7 +188,9 @@ def _room(name: str, on_host: bool) -> Iterator[Path]:
 @contextmanager
 def _held(room: Path) -> Iterator[None]:
     """Hold a folder of a known name for oneself; somebody else's is never used."""
-    with open(f"{room}.lock", "a", opener=_own_file) as lock:
+    locks = cache_folder() / "rooms"
+    locks.mkdir(parents=True, exist_ok=True)
+    with open(locks / f"{room.name}.lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         shutil.rmtree(room, ignore_errors=True)
         try:
@@ -196,11 +199,3 @@ def _held(room: Path) -> Iterator[None]:
             raise PhaseError(f"can't make {room}", phase="detect", why=str(error)) from error
         room.chmod(0o755)
         yield
-
-
-def _own_file(path: str, flags: int) -> int:
-    number = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    if os.fstat(number).st_uid != os.geteuid():
-        os.close(number)
-        raise PhaseError(f"{path} belongs to somebody else", phase="detect", cure=f"remove {path}")
-    return number
