@@ -110,7 +110,7 @@ def _list(
         tasks = task_lines(tx)
         return {kind: [line.to_json() for line in tasks]}, listing.tasks_table(tasks)
     if kind == "wires":
-        wires = wire_lines(tx)
+        wires = wire_lines(tx, design_of)
         return {kind: [line.to_json() for line in wires]}, listing.wires_table(wires)
     if kind == "values":
         _check_wire(tx, wire)
@@ -121,7 +121,7 @@ def _list(
             find_task(tx, task)
         formed = latest_snapshots(tx, task, last)
         return {kind: [formed_json(row) for row in formed]}, listing.snapshots_table(formed)
-    tasks, wires = task_lines(tx), wire_lines(tx)
+    tasks, wires = task_lines(tx), wire_lines(tx, design_of)
     told = {"tasks": [line.to_json() for line in tasks], "wires": [line.to_json() for line in wires]}
     return told, iter([*listing.tasks_table(tasks), "", *listing.wires_table(wires)])
 

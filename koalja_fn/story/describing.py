@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from koalja_fn.errors import NotFound, UsageError
-from koalja_fn.model import Circuit
 from koalja_fn.registry import overview
 from koalja_fn.registry.overview import CircuitRow
 from koalja_fn.registry.registry import Transaction
@@ -17,7 +15,7 @@ from koalja_fn.story.finding import find
 from koalja_fn.story.forward import forward
 from koalja_fn.story.listing import circuits_table, snapshots_table, values_table
 from koalja_fn.story.map_text import task_lines, wire_line
-from koalja_fn.story.overview import circuits, latest_snapshots, latest_values, waiting
+from koalja_fn.story.overview import Design, circuits, latest_snapshots, latest_values, waiting
 from koalja_fn.story.passport import Limits, formed_json, value_json
 from koalja_fn.story.telling import passport_text
 
@@ -25,8 +23,6 @@ from koalja_fn.story.telling import passport_text
 _LAST = 5
 # One step each way.
 _NEAR = Limits(depth=1, most=50)
-
-Design = Callable[[CircuitRow], Circuit | None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ def wires_table(lines: Sequence[WireLine]) -> Iterator[str]:
         (
             (f"{line.circuit}/" if several else "") + line.row.name,
             line.row.head,
-            line.writer or "(outside)" if line.latest else "",
+            line.writer or ("(outside)" if line.latest or line.readers else ""),
             ", ".join(line.readers),
             local(line.latest.arrived) if line.latest else "",
         )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from koalja_fn.engine.usual import Usual
-from koalja_fn.model import AnnotatedValue
+from koalja_fn.model import AnnotatedValue, Circuit
 from koalja_fn.registry import overview, stories, tasks
 from koalja_fn.registry.overview import CircuitRow, TaskCounts, WireRow
 from koalja_fn.registry.registry import Transaction
@@ -14,6 +15,9 @@ from koalja_fn.registry.rows import FormedRow
 from koalja_fn.registry.snapshots import next_feed_index
 from koalja_fn.snapshots import InputSpec, Spec
 from koalja_fn.story.words import iso
+
+# The circuit that a row's text says, if it can be understood.
+Design = Callable[[CircuitRow], Circuit | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +59,12 @@ class WireLine:
     row: WireRow
     readers: tuple[str, ...]
     latest: AnnotatedValue | None
+    feeder: str = ""
 
     @property
     def writer(self) -> str:
-        """Who fed it last: a task's name, or empty for the outside."""
-        return maker(self.latest) if self.latest else ""
+        """Who fed it last, or will: a task's name, or empty for the outside."""
+        return maker(self.latest) if self.latest else self.feeder
 
     def to_json(self) -> dict[str, Any]:
         """As it is; `written` is how many values its `to` has written."""
@@ -120,20 +125,21 @@ def task_lines(tx: Transaction) -> list[TaskLine]:
     ]
 
 
-def wire_lines(tx: Transaction) -> list[WireLine]:
-    """All wires of all circuits."""
-    return [
-        wire_line(tx, circuit, row)
-        for circuit in overview.circuits(tx)
-        for row in overview.wires(tx, circuit.id)
-    ]
+def wire_lines(tx: Transaction, design: Design) -> list[WireLine]:
+    """All wires of all circuits; the wiring is read only where a wire without values needs it."""
+    found = []
+    for circuit in overview.circuits(tx):
+        rows = overview.wires(tx, circuit.id)
+        drawn = None if all(row.head for row in rows) else design(circuit)
+        found += [_wire_line(tx, circuit, row, drawn) for row in rows]
+    return found
 
 
-def wire_line(tx: Transaction, circuit: CircuitRow, row: WireRow) -> WireLine:
-    """One wire."""
+def _wire_line(tx: Transaction, circuit: CircuitRow, row: WireRow, drawn: Circuit | None) -> WireLine:
     latest = overview.latest_values(tx, row.id, 1)
     readers = tuple(reader.name for reader in stories.readers(tx, row.id) if not reader.retired)
-    return WireLine(circuit.name, row, readers, latest[0] if latest else None)
+    feeder = drawn.writer(row.name) if drawn is not None and row.name in drawn.wires else None
+    return WireLine(circuit.name, row, readers, latest[0] if latest else None, feeder.name if feeder else "")
 
 
 def latest_values(tx: Transaction, wire: str | None, last: int) -> list[AnnotatedValue]:

@@ -51,6 +51,16 @@ def test_the_overview_counts(folder):
     ]  # fmt: skip
 
 
+def test_a_wire_without_values_is_from_whom_the_wiring_says(tmp_path, monkeypatch):
+    World(tmp_path, "[w]\n(x) t (y)\n(y) u (z)\n")
+    monkeypatch.chdir(tmp_path)
+    assert {wire["wire"]: wire["from"] for wire in ask("list", "wires")["wires"]} == {
+        "x": None, "y": "t", "z": "u"
+    }  # fmt: skip
+    shown = [line.split() for line in call("list", "wires").stdout.splitlines()[1:]]
+    assert shown == [["x", "0", "(outside)", "t"], ["y", "0", "t", "u"], ["z", "0", "u"]]
+
+
 def test_values_in_no_snapshot_yet_are_waiting(tmp_path, monkeypatch):
     world = World(tmp_path, "[w]\n(x[3]) t (y)\n(a + b as both) m (z)\n")
     for _ in range(5):

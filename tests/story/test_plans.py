@@ -89,7 +89,7 @@ STORIES = {
     "map": lambda tx, _: a_map(tx),
     "circuits": lambda tx, _: lines.circuits(tx),
     "tasks": lambda tx, _: lines.task_lines(tx),
-    "wires": lambda tx, _: lines.wire_lines(tx),
+    "wires": lambda tx, _: lines.wire_lines(tx, design_of),
     "values": lambda tx, _: lines.latest_values(tx, None, 10),
     "snapshots": lambda tx, _: lines.latest_snapshots(tx, None, 10),
     "snapshots of a task": lambda tx, _: lines.latest_snapshots(tx, "average", 10),
