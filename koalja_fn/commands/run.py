@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import threading
@@ -18,6 +19,11 @@ from koalja_fn.errors import Busy
 if TYPE_CHECKING:
     from koalja_fn.local.display import Display
     from koalja_fn.local.session import Session
+    from koalja_fn.model import AnnotatedValue
+
+_SHOWN = 3  # values of each wire in the summary
+_READ = 65_536  # larger ones are not looked into for it
+_WIDTH = 72
 
 
 @click.command()
@@ -198,17 +204,31 @@ def _feed(
 
 def _report(session: Session, output: str) -> None:
     from koalja_fn.local.session import summary
+    from koalja_fn.story.words import short, size
 
-    done = summary(session, session.workplace.store.path)
     if output == "json":
-        emit_json(done)
+        emit_json(summary(session, session.workplace.store.path))
         return
-    for wire, found in done["wires"].items():
-        click.echo(f"{wire}: {len(found)} new, {done['totals'][wire]} in all")
-        for value in found[-3:]:
-            click.echo(f"  {value['id'][:12]}  {value['size']} bytes  {value['path']}")
-    for failure in done["failures"]:
-        click.echo(f"dead letter: {failure['task']} {failure['snapshot'][:12]}: {failure['message']}")
+    totals = session.totals()
+    for wire, (new, last) in session.latest(_SHOWN).items():
+        which = f"; the last {_SHOWN}:" if new > _SHOWN else ""
+        click.echo(f"{wire}: {new} new, {totals[wire]} in all{which}")
+        for value in last:
+            click.echo(f"  {short(value.id)}  {size(value.size):>7}  {_glimpse(session, value)}")
+    for failure in session.failures():
+        click.echo(f"dead letter: {failure['task']} {short(failure['snapshot'])}: {failure['message']}")
+
+
+def _glimpse(session: Session, value: AnnotatedValue) -> str:
+    """How a value begins, where it is text that is fit to be shown; else where it is."""
+    store = session.workplace.store
+    if value.size <= _READ:
+        with contextlib.suppress(UnicodeDecodeError):
+            lines = store.read(value.digest).decode().strip().splitlines() or [""]
+            first = lines[0].expandtabs(2)
+            if first.isprintable():
+                return first if len(first) <= _WIDTH and len(lines) == 1 else f"{first[:_WIDTH]} …"
+    return str(store.path(value.digest))
 
 
 @contextmanager

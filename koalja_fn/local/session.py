@@ -129,6 +129,19 @@ class Session:
 
         return self.workplace.registry.read(look)
 
+    def latest(self, most: int) -> dict[str, tuple[int, list[AnnotatedValue]]]:
+        """For each wire, how many values came since the session began, and the last of these."""
+        wires = self.workplace.plan.wires
+
+        def look(tx: Transaction) -> dict[str, tuple[int, list[AnnotatedValue]]]:
+            found = {}
+            for name, head in self._heads(tx).items():
+                first = max(self._before[name], head - most)
+                found[name] = (head - self._before[name], values.between(tx, wires[name], first, head - 1))
+            return found
+
+        return self.workplace.registry.read(look)
+
     def totals(self) -> dict[str, int]:
         """How many values each wire has."""
         return self.workplace.registry.read(self._heads)

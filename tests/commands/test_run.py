@@ -38,11 +38,32 @@ def test_once_prints_a_summary_for_people(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert lines[0] == "in: 2 new, 2 in all"
     assert lines[3] == "out: 2 new, 2 in all"
-    assert re.fullmatch(r"  [0-9a-f]{12}  \d bytes  /.+", lines[4])
+    assert re.fullmatch(r"  [0-9a-f]{12} +1 B  a", lines[4])
     assert "t #1 done" in done.stderr
     again = koalja("run", "--once", folder, "-q")
     assert again.stdout.splitlines() == ["in: 0 new, 2 in all", "out: 0 new, 2 in all"]
     assert again.stderr == ""
+
+
+def test_the_summary_shows_how_text_begins_and_where_anything_else_is(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, "(in) t (out)\n    run = cat {in}\n")
+    shown: list[str] = []
+    for texts_ in ((b"plain\n", b"first\nsecond\n", b"w" * 100), (b"\x1b[31mred", b"\xff\xfe")):
+        for text in texts_:
+            assert koalja("send", folder, "in", "-", stdin=text).returncode == 0
+        shown += koalja("run", "--once", folder, "-q").stdout.splitlines()
+    values = [line.split(maxsplit=3)[3] for line in shown if line.startswith("  ")]
+    assert values[:3] == ["plain", "first …", "w" * 72 + " …"]
+    assert [Path(text).read_bytes() for text in values[3:]] == [b"\x1b[31mred", b"\xff\xfe"]
+    send(folder, "in", *"1234")
+    assert "out: 4 new, 9 in all; the last 3:" in koalja("run", "--once", folder, "-q").stdout
+
+
+def test_the_summary_for_people_makes_no_file_of_each_value(tmp_path: Path) -> None:
+    """Small payloads are rows; a run with a hundred thousand would end with as many files."""
+    folder = folder_of(tmp_path, "(in[100]) t (out)\n    run = cat {in.list}\n")
+    koalja("run", "--once", folder, "--lines", "in", stdin="\n".join(str(n) for n in range(90)))
+    assert len([p for p in (folder / ".koalja/objects").rglob("*") if p.is_file()]) < 10
 
 
 def test_once_prints_json_for_programs(tmp_path: Path) -> None:
