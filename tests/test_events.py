@@ -182,6 +182,13 @@ def test_what_is_not_json_is_400(body: bytes):
         assert refused(headers, text).http_status == 400
 
 
+def test_an_array_in_structured_mode_is_told_from_bad_json():
+    """`jq` finds nothing wrong with it: the Content-Type is."""
+    error = refused(STRUCTURED, b" [" + json.dumps(BASE).encode() + b"]")
+    assert error.http_status == 400
+    assert "application/cloudevents-batch+json" in error.cure
+
+
 def test_a_lone_surrogate_in_a_text_is_400():
     assert (
         refused(STRUCTURED, b'{"specversion":"1.0","id":"\\ud800","source":"/s","type":"t"}').http_status

@@ -250,7 +250,7 @@ def _deliver(
             intake = _open(stack, path, wire)
         declared = None if typed else intake.circuit.wires[wire].type
         receipts = sending.give(intake, wire, _typed(group, declared), _spool(path))
-        yield [asdict(receipt) for receipt in receipts]
+        yield [asdict(receipt) | {"position": receipt.position + 1} for receipt in receipts]
 
 
 def _typed(group: list[Event], declared: str | None) -> list[Event]:
@@ -281,4 +281,4 @@ def _show(receipts: Sequence[dict[str, Any]], wire: str, output: str, *, many: b
         return
     for r in receipts:
         note = "  (was there before)" if r["duplicate"] else ""
-        click.echo(f"{r['wire']} {r['position'] + 1}  {r['id'][:12]}{note}")
+        click.echo(f"{r['wire']} {r['position']}  {r['id'][:12]}{note}")

@@ -48,8 +48,15 @@ def broken(why: str) -> Refused:
 
 def members(text: str) -> dict[str, Member]:
     """The members of the one object that `text` is."""
+    begin = _skip(text, 0)
+    if text[begin : begin + 1] == "[":
+        raise Refused(
+            "an array of events can't be read as one event",
+            why="the mode is told by the Content-Type, here that of a single event",
+            cure="send an array as application/cloudevents-batch+json",
+        )
     try:
-        found, end = _object(text, _skip(text, 0))
+        found, end = _object(text, begin)
         if _skip(text, end) != len(text):
             raise ValueError(f"something follows the object at character {end + 1}")
         return found

@@ -51,7 +51,8 @@ def line(executed: Executed) -> str:
         return text + (f" -> {what}" if what else "")
     again = ""
     if executed.due is not None:
-        again = f"; again in {max(0.0, executed.due / 1e6 - time.time()):.0f} s"
+        pause = max(0.0, executed.due / 1e6 - time.time())
+        again = f"; again in {pause:.{0 if pause >= 1 else 1}f} s"
     first = ending.message.splitlines()[0] if ending.message else ending.reason
     return f"{text} (attempt {claim.attempt}): {first}{again}"
 

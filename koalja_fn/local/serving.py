@@ -141,7 +141,7 @@ def _receipt(receipt: Receipt) -> dict[str, Any]:
     return {
         "id": receipt.id,
         "wire": receipt.wire,
-        "position": receipt.position,
+        "position": receipt.position + 1,  # from 1, as wherever programs of others read it
         "duplicate": receipt.duplicate,
     }
 

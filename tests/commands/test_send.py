@@ -185,7 +185,7 @@ def test_no_folder_is_no_circuit(tmp_path: Path):
 def test_a_stale_address_is_no_running_circuit(folder: Path):
     with running(folder):
         pass
-    assert accepted(folder, "in", "--data", "x")[0]["position"] == 0
+    assert accepted(folder, "in", "--data", "x")[0]["position"] == 1
     state = folder / ".koalja" / "run.json"
     for text in (
         "",

@@ -77,7 +77,7 @@ def test_raw_bytes_are_a_value(call: Client, intake: MemoryIntake):
     status, said, _ = call("POST", "/demo/in", b"\x00\xff", {"Content-Type": "image/png"})
     assert status == 202
     (accepted,) = said["accepted"]  # type: ignore[misc]
-    assert accepted == {"id": accepted["id"], "wire": "in", "position": 0, "duplicate": False}
+    assert accepted == {"id": accepted["id"], "wire": "in", "position": 1, "duplicate": False}
     assert intake.payloads == [b"\x00\xff"]
     assert intake.offers[0].type == "image/png"
     assert (intake.offers[0].event_source, intake.offers[0].event_id) == ("", "")
