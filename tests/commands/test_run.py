@@ -99,7 +99,7 @@ def test_a_failed_attempt_is_tried_again_within_one_run(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, ONE.replace("retries = 0", "retries = 2"), t_sh=program)
     found = once(folder, "--lines", "in", stdin="a\n")
     assert (found["status"], texts(found, "out"), found["executions"]) == (0, ["fine\n"], 2)
-    assert "again in 0 s" in found["talk"]
+    assert "again in 0.0 s" in found["talk"]
 
 
 # Ways in
