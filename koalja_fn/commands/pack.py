@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 @reports_errors
 @click.argument("path", type=click.Path(path_type=Path), default=".")
 @click.option("--to", metavar="REGISTRY/PREFIX", help="Push to REGISTRY/PREFIX/CIRCUIT-TASK:latest.")
-@click.option("--packer", type=click.Choice(["auto", "pack", "embedded"]), default="auto", show_default=True)
+@click.option(
+    "--packer",
+    type=click.Choice(["auto", "pack", "embedded"]),
+    default="auto",
+    show_default=True,
+    help="The real pack, the embedded platform, or whichever can be used.",
+)
 @click.option("--run-image", metavar="REF", help="What images are built upon.  [default: python:3.12-slim]")
 @click.option("--builder", metavar="REF", help="A builder image, whose buildpacks look after languages.")
 @click.option(

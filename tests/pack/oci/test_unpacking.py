@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -268,9 +269,12 @@ with RegistryClient() as client:
     remove_tree(root)
     assert not root.exists()
 """
-    cache = tmp_path / "cache"
-    cache.mkdir()
-    os.chown(cache, 65534, 65534)
-    tmp_path.chmod(0o755)
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    # Not below pytest's own folder, which is closed to everybody else.
+    with tempfile.TemporaryDirectory() as home:
+        shutil.copytree(tmp_path / "layout", Path(home) / "layout")
+        cache = Path(home) / "cache"
+        cache.mkdir()
+        os.chown(cache, 65534, 65534)
+        Path(home).chmod(0o755)
+        done = subprocess.run([sys.executable, "-c", script], cwd=home, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
