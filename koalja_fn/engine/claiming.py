@@ -15,15 +15,16 @@ from koalja_fn.model import AnnotatedValue
 from koalja_fn.registry import records, snapshots, tasks, values
 from koalja_fn.registry.records import Attempt
 from koalja_fn.registry.registry import Transaction
-from koalja_fn.registry.snapshots import Stored
+from koalja_fn.registry.snapshots import Members, Stored
 
 SECOND = 1_000_000
+_FEW = 16
 _LONGEST_BACKOFF = 3600 * SECOND
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A snapshot that we may execute; `attempt` counts from 1."""
+    """A snapshot that we may execute; `attempt` counts from 1, `members` are there where they are few."""
 
     plan: TaskPlan
     rid: int
@@ -33,6 +34,7 @@ class Claim:
     fence: int
     claimed: int
     formed: int
+    members: tuple[Members, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,13 @@ def settle(tx: Transaction, plan: TaskPlan, rid: int, sign: int) -> None:
         wire = item.wire if item.wire is not None else firsts.get(item.input)
         if item.fresh and wire is not None:
             tasks.settle(tx, plan.id, wire, sign * item.fresh)
+
+
+def _few_members(tx: Transaction, rid: int) -> tuple[Members, ...] | None:
+    """What is in a snapshot, where it is little: then this is the cheapest moment to read it."""
+    if sum(item.last - item.first + 1 for item in snapshots.inputs_of(tx, rid)) > _FEW:
+        return None
+    return tuple(snapshots.members(tx, rid))
 
 
 def _claimed(

@@ -73,7 +73,9 @@ class Executor:
         Whatever goes wrong on the way (a damaged payload, a full disk) is a failed attempt, on record.
         `follow` may claim what to run next, in the transaction that commits this one.
         """
-        members = self._registry.peek(lambda tx: snapshots.members(tx, claim.rid))
+        members = claim.members
+        if members is None:
+            members = tuple(self._registry.peek(lambda tx: snapshots.members(tx, claim.rid)))
         lineage = lineage_of(members)
         task = claim.plan.task
         if lineage.hops > task.max_hops:
