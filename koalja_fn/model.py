@@ -7,6 +7,7 @@ describe a payload but never carry it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -150,6 +151,17 @@ class Task:
     def output_wires(self) -> tuple[str, ...]:
         """The wires it puts values on."""
         return tuple(o.wire for o in self.outputs if not o.implicit)
+
+
+SINK_FIELDS = ("id", "wire", "name", "position", "digest", "key")
+"""What `to` may have in braces."""
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+
+
+def is_address(text: str) -> bool:
+    """Whether a `from` or `to` means a bucket or a topic, such as `s3://bucket/*`, and no files."""
+    return _SCHEME.match(text) is not None
 
 
 @dataclass(frozen=True, slots=True)

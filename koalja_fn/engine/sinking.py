@@ -14,7 +14,7 @@ from pathlib import Path
 
 from koalja_fn.engine.plans import CircuitPlan
 from koalja_fn.errors import StoreError
-from koalja_fn.model import AnnotatedValue
+from koalja_fn.model import SINK_FIELDS, AnnotatedValue, is_address
 from koalja_fn.registry import Registry, tasks, values
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.store import Store
@@ -28,9 +28,10 @@ _FIELD = re.compile(r"\{(\w+)\}")
 def target(pattern: str, folder: Path, value: AnnotatedValue) -> Path:
     """Where a `to` pattern puts a value: {id}, {wire}, {name}, {position} (from 1), {digest}, {key}.
 
-    What comes from the value never leads to another folder: slashes in it become `_`.
+    A folder (`outbox/`) gets each value under its id. What comes from the value never leads to another
+    folder: slashes in it become `_`.
     """
-    fields = {
+    texts = {
         "id": value.id,
         "wire": value.wire,
         "name": value.name or value.id,
@@ -40,10 +41,9 @@ def target(pattern: str, folder: Path, value: AnnotatedValue) -> Path:
     }
 
     def fill(found: re.Match[str]) -> str:
-        text = fields.get(found[1])
-        return found[0] if text is None else _harmless(text)
+        return _harmless(texts[found[1]]) if found[1] in SINK_FIELDS else found[0]
 
-    parts = (_FIELD.sub(fill, part) for part in Path(pattern).parts)
+    parts = (_FIELD.sub(fill, part) for part in Path(pattern + "{id}" * pattern.endswith("/")).parts)
     return folder.joinpath(*(_short(part, value.id) for part in parts))
 
 
@@ -74,17 +74,18 @@ class Sinks:
         self._store = store
         self._circuit = circuit
         self._trouble = trouble
-        self._wires = {
-            name: wire.sink
-            for name, wire in circuit.circuit.wires.items()
-            if wire.sink is not None and "://" not in wire.sink
-        }
+        sinks = {name: wire.sink for name, wire in circuit.circuit.wires.items() if wire.sink}
+        self._wires = {name: sink for name, sink in sinks.items() if not is_address(sink)}
+        self._later = {name: sink for name, sink in sinks.items() if is_address(sink)}
         self._bell = threading.Event()
         self._stopping = False
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin; does nothing where no wire has a sink."""
+        for name, sink in self._later.items():
+            what = f"wire {name}: to = {sink} is not supported yet; its values are kept, not written there"
+            self._trouble(StoreError(what))
         if self._wires:
             self._thread = threading.Thread(target=self._serve, name="sinks", daemon=True)
             self._thread.start()

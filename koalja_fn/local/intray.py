@@ -115,6 +115,8 @@ class Trays:
     def look(self, taken: Callable[[Receipt], None]) -> None:
         """Look at every file."""
         for pattern in self.patterns:
+            if pattern.base.is_dir() and not os.access(pattern.base, os.R_OK | os.X_OK):
+                self._once(f"nothing is taken from {pattern.base}: it can't be read (Permission denied)")
             there = list(pattern.files())
             for path in there:
                 if self.stop.is_set():

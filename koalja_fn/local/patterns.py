@@ -1,8 +1,8 @@
 """File patterns of in-trays: `inbox/*.json`, `data/**/*.csv`, several of them separated by commas.
 
-`*` and `?` stay within one name, `**` is any number of folders, `[abc]` one of these characters.
-Names that begin with a dot and names that end in `.tmp`, `.part`, `.partial`, `.swp`, `.crdownload`
-or `~` never match: they are somebody's unfinished work.
+`*` and `?` stay within one name, `**` is any number of folders (at the end: all files below),
+`[abc]` one of these characters. Names that begin with a dot and names that end in `.tmp`, `.part`,
+`.partial`, `.swp`, `.crdownload` or `~` never match: they are somebody's unfinished work.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from koalja_fn.errors import WiringError
-from koalja_fn.model import Circuit, Wire
+from koalja_fn.model import Circuit, Wire, is_address
 
 _UNFINISHED = (".tmp", ".part", ".partial", ".swp", ".crdownload", "~")
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _PIECES = re.compile(r"\*+|\?|\[[!^]?\]?[^\]/]*\]|.", re.DOTALL)
 _MAGIC = re.compile(r"[*?\[]")
 
@@ -61,12 +60,12 @@ def pattern(wire: str, text: str, folder: Path) -> Pattern:
     plain = next((n for n, part in enumerate(parts) if _MAGIC.search(part)), len(parts) - 1)
     base = os.path.normpath(folder.absolute().joinpath(*parts[:plain]))
     rest = parts[plain:]
-    return Pattern(wire, Path(base), re.compile(_regex(rest)), len(rest) > 1)
+    return Pattern(wire, Path(base), re.compile(_regex(rest)), len(rest) > 1 or "**" in rest)
 
 
 def _of_wire(wire: Wire, folder: Path) -> Iterator[Pattern]:
     for text in (part.strip() for part in (wire.source or "").split(",")):
-        if _SCHEME.match(text):
+        if is_address(text):
             place = f"{wire.place.file}:{wire.place.line}: " if wire.place.line else ""
             raise WiringError(
                 f"{place}wire {wire.name}: from = {text} is not supported yet",

@@ -37,6 +37,10 @@ def find(tx: Transaction, word: str) -> Found:
     exact = [one for one in found if one.id == prefix]
     if exact or len(found) == 1:
         return (exact or found)[0]
+    if not found and ("/" in word or "." in word):
+        raise NotFound(
+            f"there is no file {word}", cure="name a file with a value's content, or the value's id"
+        )
     if not found:
         raise NotFound(
             f"no value or snapshot has an id that begins with {word!r}",

@@ -134,3 +134,15 @@ def test_a_folder_that_may_not_be_read_is_told_so(tmp_path: Path, verb: tuple[st
     assert "Traceback" not in done.stderr
     said = done.stderr + done.stdout
     assert "not readable" in said or "Permission denied" in said, said
+
+
+@as_root
+def test_an_in_tray_that_may_not_be_read_is_told(tmp_path: Path) -> None:
+    """Else nothing would come, and nobody would know why."""
+    folder = folder_of(tmp_path, ONE + "wire in\n    from = inbox/*\n")
+    (folder / "inbox").mkdir(mode=0o700)
+    (folder / "inbox/1").write_text("1")
+    os.chown(folder / "inbox", NOBODY, NOBODY)
+    done = as_somebody_else(["run", "--once", "circuit"], tmp_path)
+    assert done.returncode == 0
+    assert f"nothing is taken from {folder / 'inbox'}" in done.stderr

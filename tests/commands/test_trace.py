@@ -226,3 +226,8 @@ def test_times_are_local_in_text(folder, monkeypatch):
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+def test_a_file_that_is_not_there_is_told_as_such(folder):
+    result = call("trace", "outbox/nowhere.json", status=7)
+    assert "there is no file outbox/nowhere.json" in result.stderr

@@ -70,6 +70,7 @@ def until(condition: Callable[[], object], seconds: float = 10) -> None:
         ("**/*.csv", ["a.csv", "x/a.csv", "x/y/a.csv"], [".koalja/a.csv", "x/.h/a.csv", "a.csv.tmp"]),
         ("in/*/[ab]?.x", ["in/q/a1.x", "in/r/bb.x"], ["in/a1.x", "in/q/c1.x", "in/q/r/a1.x", "in/q/a/.x"]),
         ("in/[!a].x", ["in/b.x"], ["in/a.x", "in//.x"]),
+        ("in/**", ["in/a", "in/q/a", "in/q/r/a.csv"], ["a", "in/q/.a", "in/q/a.tmp"]),
         ("one.txt", ["one.txt"], ["two.txt"]),
         ("a+b/(x).*", ["a+b/(x).y"], ["aab/x.y"]),
     ],

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import re
 
-from koalja_fn.model import Circuit, Place
+from koalja_fn.model import SINK_FIELDS, Circuit, Place
 from koalja_fn.wiring.findings import Notebook
 from koalja_fn.wiring.meaning import Draft
 from koalja_fn.wiring.names import RESERVED, did_you_mean
+from koalja_fn.wiring.syntax import Line
 
+_FIELD = re.compile(r"\{(\w+)\}")
 _MOST_PAIRS = 2_000
 """Pairs of names up to which likely slips of the pen are looked for: it takes a while for each."""
 
@@ -117,6 +120,8 @@ def _statements(uses: _Uses, draft: Draft, notebook: Notebook) -> None:
                 lines["at"].key,
                 f"write `{wire} implicit` in the inputs of a task",
             )
+        if "to" in lines:
+            _fields(lines["to"], notebook)
         for key in ("type", "from", "to", "keep", "identity", "accept"):
             if key in lines and wire not in streams:
                 notebook.warning(
@@ -125,6 +130,15 @@ def _statements(uses: _Uses, draft: Draft, notebook: Notebook) -> None:
                     lines[key].key,
                     "drop it",
                 )
+
+
+def _fields(sink: Line, notebook: Notebook) -> None:
+    """Braces in a `to` that stand for nothing: all values would be written to one file."""
+    for name in _FIELD.findall(sink.value.text):
+        if name not in SINK_FIELDS:
+            message = f"to: {{{name}}} stands for nothing here and is written as it is"
+            cure = did_you_mean(name, SINK_FIELDS) or f"one of {', '.join(f'{{{f}}}' for f in SINK_FIELDS)}"
+            notebook.warning("placeholder", message, sink.value, cure)
 
 
 def _loose_ends(uses: _Uses, circuit: Circuit, notebook: Notebook) -> None:
