@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shlex
 import signal
 import sys
 import threading
@@ -215,8 +217,14 @@ def _report(session: Session, output: str) -> None:
         click.echo(f"{wire}: {new} new, {totals[wire]} in all{which}")
         for value in last:
             click.echo(f"  {short(value.id)}  {size(value.size):>7}  {_glimpse(session, value)}")
-    for failure in session.failures():
+    failures = session.failures()
+    for failure in failures:
         click.echo(f"dead letter: {failure['task']} {short(failure['snapshot'])}: {failure['message']}")
+    if failures:
+        folder = shlex.quote(os.path.relpath(session.workplace.folder))
+        click.echo(
+            f"  try: koalja-fn failures {folder} tells why; mend it, then koalja-fn retry {folder} --all"
+        )
 
 
 def _glimpse(session: Session, value: AnnotatedValue) -> str:

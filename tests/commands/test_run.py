@@ -92,6 +92,9 @@ def test_a_dead_letter_is_told_with_its_standard_error_and_exit_status_4(tmp_pat
     assert told.returncode == 4
     assert "dead letter: t " in told.stdout
     assert "exit status 7" in told.stdout
+    cure = told.stdout.splitlines()[-1]
+    assert cure.startswith("  try: koalja-fn failures ")
+    assert koalja("failures", cure.split()[3]).returncode == 0
 
 
 def test_a_failed_attempt_is_tried_again_within_one_run(tmp_path: Path) -> None:
