@@ -99,11 +99,22 @@ class Server:
             done = self._quiet.wait_for(lambda: self._busy == 0, timeout)
         while done and self._unsent() and time.monotonic() < until:
             time.sleep(0.005)
-        self._server.trigger.pull_trigger(lambda: wasyncore.close_all(self._map))  # runs in the server's loop
+        self._close()
         self._thread.join(5)
         self._server.task_dispatcher.shutdown(timeout=1)
         self._server = None
         return done
+
+    def _close(self) -> None:
+        """Have the server's loop close all, its wake-up pipe too: not before we have written to that."""
+        woken = threading.Event()
+
+        def close() -> None:
+            woken.wait(5)
+            wasyncore.close_all(self._map)
+
+        self._server.trigger.pull_trigger(close)
+        woken.set()
 
     def _unsent(self) -> bool:
         channels = list(self._server.active_channels.values())
