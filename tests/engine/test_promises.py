@@ -212,16 +212,26 @@ class History:
                 rows[wire],
             )
             waiting |= {(rows[wire], position) for position in range(start, head)}
+        finished = self.members(task, "s.state IN ('done', 'dead', 'skipped')")
+        unfinished = self.members(task, "s.state IN ('ready', 'running')")
+        passed = set()
+        for input_, wire, first, last in self.bench.ask(
+            "SELECT input, wire, first, last FROM passed WHERE task = ?", task
+        ):
+            passed |= self.places(task, input_, wire, first, last)
+        # A sliding window that was superseded may share values with the one that took its place.
+        return len(waiting - finished - (passed - unfinished))
+
+    def members(self, task: int, which: str) -> set[tuple[int, int]]:
+        """The values in the task's snapshots of which this is true."""
+        found = set()
         for input_, wire, first, last in self.bench.ask(
             "SELECT i.input, i.wire, i.first, i.last"
-            " FROM snapshot_input i JOIN snapshot s ON s.rid = i.snapshot"
-            " WHERE i.task = ? AND s.state IN ('done', 'dead', 'skipped')"
-            " UNION ALL SELECT input, wire, first, last FROM passed WHERE task = ?",
-            task,
+            f" FROM snapshot_input i JOIN snapshot s ON s.rid = i.snapshot WHERE i.task = ? AND {which}",
             task,
         ):
-            waiting -= self.places(task, input_, wire, first, last)
-        return len(waiting)
+            found |= self.places(task, input_, wire, first, last)
+        return found
 
     def reused(self, plan: TaskPlan, item: InputSpec) -> int:
         """Values that wait for a window and were in one of the old wiring, too: at most these many."""
