@@ -28,6 +28,7 @@ from koalja_fn.model import Circuit
 SETTLE = 0.25  # seconds that a file must be left alone
 AGAIN = 30.0  # seconds until all is looked at again, for file systems that tell nothing
 PATIENCE = 10.0  # seconds that a scan waits for files that are being written
+SOON = 1.0  # seconds until all is looked at again after a new folder
 LATER = 5.0  # seconds until a file is tried again for which there was no room
 _TICK = 250  # milliseconds
 _F_SETSIG = 10
@@ -263,7 +264,12 @@ class Watcher:
                 if time.monotonic() >= due:  # the first time, too: the watch is in place by now
                     self._trays.look(self._taken)
                     due = time.monotonic() + AGAIN
-                for path in sorted({Path(name) for _, name in batch}):
+                paths = sorted({Path(name) for _, name in batch})
+                if deep and any(path.is_dir() for path in paths):
+                    # What was made in a new folder before it was watched shows in no later batch.
+                    due = min(due, time.monotonic() + SOON)
+                    self._trays.look(self._taken)
+                for path in paths:
                     for pattern in self._trays.patterns:
                         if pattern.matches(path):
                             self._trays.consider(pattern, path, self._taken)

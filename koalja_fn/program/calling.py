@@ -161,6 +161,8 @@ class Caller:
         return self._judged(call, argv, ended)
 
     def _judged(self, call: _Call, argv: list[str], ended: running.Ended) -> Result:
+        call.stdout.look()  # a flood may have been faster than the last look at it
+        call.stderr.look()
         reason, message = _verdict(ended)
         permanent = reason is Reason.OUTPUTS
         found: list[OutputFile] = []
