@@ -6,15 +6,17 @@ formed stay; new windows begin at the first value that has not left a window; no
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from koalja_fn.engine.backlog import cyclic_wires
-from koalja_fn.engine.plans import CircuitPlan, TaskPlan
+from koalja_fn.engine.plans import CircuitPlan, TaskPlan, wires_of
 from koalja_fn.engine.replaying import Wiring, current_state
 from koalja_fn.errors import NotFound
-from koalja_fn.model import Circuit, Task
+from koalja_fn.model import Circuit
+from koalja_fn.plain import plain_circuit
 from koalja_fn.program.locating import Located
 from koalja_fn.registry import records, snapshots, tasks
 from koalja_fn.registry.registry import Transaction
@@ -60,7 +62,7 @@ def install(
     changes: list[Change] = []
     plans: dict[str, TaskPlan] = {}
     for task in circuit.tasks:
-        plan = TaskPlan(0, circuit.name, task, spec_of(task), 1, codes[task.name], _of_task(task, wires))
+        plan = TaskPlan(0, circuit.name, task, spec_of(task), 1, codes[task.name], wires_of(task, wires))
         known = tasks.by_name(tx, row, task.name)
         if known is None:
             plan, change = _add(tx, now, row, plan, first)
@@ -71,6 +73,8 @@ def install(
             changes.append(Change(task.name, "new code", plan.code.version))
         plans[task.name] = plan
     changes += _retire_others(tx, row, circuit)
+    versions = {name: plan.code.version for name, plan in plans.items()}
+    tasks.keep_model(tx, row, json.dumps({"circuit": plain_circuit(circuit), "versions": versions}))
     whole = CircuitPlan(row, circuit, folder, wires, plans)
     return Installed(replace(whole, cyclic=cyclic_wires(whole)), tuple(changes))
 
@@ -90,11 +94,6 @@ def discard(tx: Transaction, now: int, circuit: str, name: str) -> Change:
     dropped = _pass_over_all(tx, now, known)
     skipped = snapshots.skip_open(tx, known.id, now)
     return Change(name, "discarded", f"{dropped} values and {skipped} snapshots")
-
-
-def _of_task(task: Task, wires: Mapping[str, int]) -> dict[str, int]:
-    names = {wire for item in task.inputs for wire in item.wires} | set(task.output_wires)
-    return {name: wires[name] for name in names if name in wires}
 
 
 def _add(

@@ -71,3 +71,9 @@ class CircuitPlan:
     def readers(self, wires: Iterable[str]) -> list[TaskPlan]:
         """Tasks that read any of these wires, each once."""
         return list({plan.id: plan for wire in wires for plan in self.by_wire.get(wire, ())}.values())
+
+
+def wires_of(task: Task, rows: Mapping[str, int]) -> dict[str, int]:
+    """The rows of the wires that a task reads or feeds, out of all of its circuit's."""
+    names = {wire for item in task.inputs for wire in item.wires} | set(task.output_wires)
+    return {name: rows[name] for name in names if name in rows}

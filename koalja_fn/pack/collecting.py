@@ -18,6 +18,7 @@ from typing import Any
 
 from koalja_fn.model import Circuit, Task
 from koalja_fn.pack.errors import PhaseError
+from koalja_fn.plain import plain_task, plain_wire
 from koalja_fn.program import versions
 from koalja_fn.program.folder import Opened
 from koalja_fn.program.locating import Located
@@ -177,20 +178,9 @@ def _note(
 
 def wiring_of(circuit: Circuit, task: Task) -> dict[str, Any]:
     """A task with its wires as plain data; without places in the text, which comments change."""
-    from dataclasses import asdict
-
     names = {w for i in task.inputs for w in i.wires} | {o.wire for o in task.outputs}
-    told = asdict(task)
-    wires = [asdict(circuit.wires[name]) for name in sorted(names & set(circuit.wires))]
-    return {"task": _placeless(told), "wires": _placeless(wires)}
-
-
-def _placeless(data: Any) -> Any:
-    if isinstance(data, dict):
-        return {key: _placeless(value) for key, value in data.items() if key != "place"}
-    if isinstance(data, list | tuple):
-        return [_placeless(one) for one in data]
-    return data
+    wires = [plain_wire(circuit.wires[name]) for name in sorted(names & set(circuit.wires))]
+    return {"task": plain_task(task), "wires": wires}
 
 
 def labels_text(labels: Iterable[tuple[str, str]]) -> str:

@@ -76,6 +76,23 @@ def keep_circuit(tx: Transaction, name: str, wiring: str, now: int) -> int:
     return found
 
 
+def keep_model(tx: Transaction, circuit: int, model: str) -> None:
+    """Keep the circuit as it was installed, as JSON."""
+    tx.run("UPDATE circuit SET model = ? WHERE id = ?", model, circuit)
+
+
+def model(tx: Transaction, circuit: int) -> str:
+    """The circuit as it was installed last, as JSON; empty for one of an older version."""
+    row = tx.one("SELECT model FROM circuit WHERE id = ?", circuit)
+    return str(row[0]) if row else ""
+
+
+def wires(tx: Transaction, circuit: int) -> dict[str, int]:
+    """Rows of all wires of a circuit, by name."""
+    rows = tx.all("SELECT name, id FROM wire WHERE circuit = ?", circuit)
+    return {str(name): int(row) for name, row in rows}
+
+
 def keep_wire(tx: Transaction, circuit: int, name: str) -> int:
     """Row of the wire, made if need be."""
     tx.run("INSERT INTO wire (circuit, name) VALUES (?, ?) ON CONFLICT DO NOTHING", circuit, name)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from koalja_fn.errors import WiringError
-from koalja_fn.model import Buffer, Circuit, Input, Output, Policy, Rate, Task, Wire
+from koalja_fn.model import Circuit, Task, Wire
+from koalja_fn.plain import task_of
 from koalja_fn.program.folder import Opened, open_circuit
 from koalja_fn.program.locating import Located, Locator
 
@@ -30,7 +31,7 @@ def opened(app: Path, layers: Path) -> Opened:
         circuit = replace(found.circuit, tasks=tuple(_with(task, more) for task in found.circuit.tasks))
         return replace(found, circuit=circuit)
     data = json.loads(note.read_text(encoding="utf-8"))
-    task = read_task(data["model"]["task"])
+    task = task_of(data["model"]["task"])
     located = replace(_locate(app, task, data), version=str(data["version"]))
     wires = {one["name"]: Wire(**one) for one in data["model"]["wires"]}
     circuit = Circuit(str(data["circuit"]), (_with(task, more),), wires)
@@ -49,20 +50,6 @@ def _locate(app: Path, task: Task, data: dict[str, Any]) -> Located:
 def _with(task: Task, more: dict[str, str]) -> Task:
     """The task with what layers of libraries ask for; what the wiring says stands."""
     return replace(task, env=tuple({**more, **dict(task.env)}.items()))
-
-
-def read_task(data: dict[str, Any]) -> Task:
-    """A task out of plain data."""
-    plain = dict(data)
-    plain["inputs"] = tuple(
-        Input(**{**one, "wires": tuple(one["wires"]), "buffer": Buffer(**one["buffer"])})
-        for one in data["inputs"]
-    )
-    plain["outputs"] = tuple(Output(**one) for one in data["outputs"])
-    plain["policy"] = Policy(data["policy"])
-    plain["rate"] = Rate(**data["rate"]) if data["rate"] else None
-    plain["env"] = tuple((str(name), str(value)) for name, value in data["env"])
-    return Task(**plain)
 
 
 def layer_variables(layers: Path) -> dict[str, str]:
