@@ -77,8 +77,13 @@ def keep_circuit(tx: Transaction, name: str, wiring: str, now: int) -> int:
 
 
 def keep_model(tx: Transaction, circuit: int, model: str) -> None:
-    """Keep the circuit as it was installed, as JSON."""
-    tx.run("UPDATE circuit SET model = ? WHERE id = ?", model, circuit)
+    """Keep the circuit as it was installed, as JSON; what differs from before counts as an install."""
+    tx.run(
+        "UPDATE circuit SET model = ?, installs = installs + 1 WHERE id = ? AND model <> ?",
+        model,
+        circuit,
+        model,
+    )
 
 
 def model(tx: Transaction, circuit: int) -> str:
