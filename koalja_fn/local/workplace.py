@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 from koalja_fn.engine.arriving import Intake
 from koalja_fn.engine.installing import Change, discard, install
 from koalja_fn.engine.plans import CircuitPlan
-from koalja_fn.errors import Busy, StoreError, WiringError
-from koalja_fn.local.opening import open_registry, state_folder
+from koalja_fn.errors import WiringError
+from koalja_fn.local.holding import hold
+from koalja_fn.local.opening import open_registry
 from koalja_fn.program.folder import Opened, open_circuit
 from koalja_fn.registry import Registry
 from koalja_fn.store import FileStore
@@ -54,9 +51,7 @@ def open_workplace(
         raise findings_error(opened)
     circuit = opened.circuit
     folder = opened.folder.resolve()
-    state = state_folder(folder)
-    _make(state)
-    with _lock(state, patience):
+    with hold(folder, patience) as state:
         registry = open_registry(folder)
         store = FileStore(state / "objects")
         try:
@@ -91,53 +86,3 @@ def open_intake(path: Path) -> Iterator[Intake]:
     """
     with open_workplace(path, patience=5.0) as workplace:
         yield workplace.intake()
-
-
-def _make(state: Path) -> None:
-    try:
-        state.mkdir(exist_ok=True)
-        ignore = state / ".gitignore"
-        if not ignore.exists():
-            ignore.write_text("*\n")
-    except OSError as error:
-        raise StoreError(
-            f"can't make {state}",
-            why=error.strerror or str(error),
-            cure="run in a folder that you may write to, on a disk with room",
-        ) from error
-
-
-def _lock_file(state: Path) -> TextIO:
-    try:
-        return open(state / "lock", "a+")
-    except OSError as error:
-        raise StoreError(
-            f"can't write to {state}",
-            why=error.strerror or str(error),
-            cure="run it as the user whose folder this is, or copy the folder without .koalja",
-        ) from error
-
-
-@contextmanager
-def _lock(state: Path, patience: float) -> Iterator[None]:
-    """Hold the folder; the lock goes with the process, however it ends."""
-    with _lock_file(state) as file:
-        until = time.monotonic() + patience
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= until:
-                    file.seek(0)
-                    holder = file.read().strip()
-                    raise Busy(
-                        f"{state.parent} is in use by another koalja-fn",
-                        why=f"process {holder} has it" if holder else "",
-                        cure="send values to it with `koalja-fn send`, or stop it first",
-                    ) from None
-                time.sleep(0.05)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
