@@ -1,0 +1,548 @@
+"""Working while a request is open: form, claim, execute, commit with the next claim, until nothing is left.
+
+On a cluster a request is a worker: the autoscaler sees it, and stops no pod that is at work. A process has a
+few *places* for executions, each taken by a claim; a request that finds none leaves at once, and whoever
+works looks again before it leaves, so that nothing falls between the two (DESIGN, sections 7 and 11).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+
+from koalja_fn.engine import claiming, forming, sweeping
+from koalja_fn.engine.claiming import Claim, Ending
+from koalja_fn.engine.executing import Executed, Executor
+from koalja_fn.engine.plans import CircuitPlan, TaskPlan
+from koalja_fn.engine.replaying import Remembered
+from koalja_fn.engine.ringing import Bells, News, source_of
+from koalja_fn.errors import KoaljaError
+from koalja_fn.program.cancel import Cancel
+from koalja_fn.registry import Registry, snapshots, standing
+from koalja_fn.registry.registry import Transaction
+from koalja_fn.registry.standing import Standing
+
+LEASE = 30.0
+# What is due so soon is waited for inside the open request; the sweep rings for what is later.
+_PATIENCE = 60.0
+# A request that finds no place here while the task could do more waits so long: the load is to be seen.
+_HOLD = 4.0
+_HOLDERS = 4
+_SAMPLES = 200
+_NOTING = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """The task that a process works on, as of one install of its circuit.
+
+    `current` says that the code at hand is the installed one: an older one neither forms nor claims.
+    """
+
+    circuit: CircuitPlan
+    plan: TaskPlan
+    installs: int
+    current: bool
+    executor: Executor
+
+
+@dataclass(slots=True)
+class Span:
+    """An open request: when it began and must end, on the monotonic clock, and what it has claimed."""
+
+    began: float
+    until: float
+    claimed: int = 0
+
+
+@dataclass(slots=True)
+class _Running:
+    """A claim that is executed here; it is given back when `until` has come."""
+
+    claim: Claim
+    cancel: Cancel
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What one transaction of forming and claiming found; `due` is when to look again, in µs."""
+
+    claim: Claim | None = None
+    formed: int = 0
+    more: bool = False
+    due: int | None = None
+    left: int = 0
+
+
+class _Outdated(Exception):
+    """The circuit was installed anew since this process attached to it."""
+
+
+@dataclass(slots=True)
+class _Places:
+    """Places for executions; `missed` says that somebody came while there was none."""
+
+    free: int
+    bell: threading.Condition = field(default_factory=threading.Condition)
+    missed: bool = False
+    holders: int = 0
+
+    def take(self) -> bool:
+        with self.bell:
+            if self.free > 0:
+                self.free -= 1
+                return True
+            self.missed = True
+            return False
+
+    def give_back(self, *, asked: bool = False) -> bool:
+        """Leave a place; with `asked`, stay (False) where somebody came meanwhile who found none."""
+        with self.bell:
+            if asked and self.missed:
+                self.missed = False
+                return False
+            self.free += 1
+            self.bell.notify()
+            return True
+
+    def look(self) -> None:
+        """A place is taken, and what came so far will be seen by its look at the registry."""
+        with self.bell:
+            self.missed = False
+
+
+class Worker:
+    """Works on one task of a circuit; called from as many threads at once as there are requests.
+
+    Args:
+        registry: Where everything is.
+        attach: Tells the task's post, as the circuit is installed now; called again after each install.
+        bells: Whom to tell of news.
+        places: How many programs may run here at once.
+        lease: Seconds that a claim holds without a heartbeat.
+        ended: Called after each attempt.
+        trouble: Called with what went wrong in the engine itself.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        attach: Callable[[], Post],
+        bells: Bells,
+        *,
+        places: int,
+        lease: float = LEASE,
+        ended: Callable[[Executed], None] = lambda _: None,
+        trouble: Callable[[BaseException], None] = lambda _: None,
+    ) -> None:
+        self._registry = registry
+        self._attach = attach
+        self._bells = bells
+        self._places = _Places(places)
+        self._lease = lease
+        self._ended = ended
+        self._trouble = trouble
+        self._owner = f"{os.uname().nodename}:{os.getpid()}:{time.time_ns()}"
+        self._post = attach()
+        self._attaching = threading.Lock()
+        self._remembered: Remembered | None = None
+        self._running: dict[int, _Running] = {}
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._giving_back = False
+        self._seconds: deque[float] = deque(maxlen=_SAMPLES)
+        self._glance = _Shared(self._stand)
+        self._waiters: list[int] = []
+        self._noted = 0.0
+        self._beating: threading.Thread | None = None
+
+    @property
+    def post(self) -> Post:
+        """What is worked on, as of the last look."""
+        return self._post
+
+    def work(self, span: Span) -> int:
+        """Work until there is nothing left to do for now, or the request's time is up; how many executions."""
+        before = span.claimed
+        while not self._stopping.is_set():
+            stands = self._glance.look()
+            if stands.installs != self._post.installs:
+                self._attach_anew()
+                continue
+            post = self._post
+            if not post.current:
+                break
+            if self._worth_a_step(post, stands):
+                again = self._with_a_place(post, span) if self._places.take() else self._without(post, span)
+                if again:
+                    continue
+                stands = self._glance.look()
+            if not self._wait(_soonest(stands, self._registry.clock()), span):
+                break
+        return span.claimed - before
+
+    def stop(self) -> None:
+        """Claim nothing more; safe in a signal handler."""
+        self._stopping.set()
+
+    def give_back(self) -> None:
+        """End the programs that run, and make their snapshots ready for somebody else."""
+        with self._lock:
+            self._giving_back = True
+            for running in self._running.values():
+                running.cancel.set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether programs run."""
+        return bool(self._running)
+
+    def close(self) -> None:
+        """Write what was noticed; nothing may be under way."""
+        self.stop()
+        noticing = self._post.executor.noticing
+        if noticing.changed:
+            with suppress(KoaljaError):
+                self._registry.transact(noticing.write)
+
+    # Looking
+
+    def _stand(self) -> Standing:
+        return self._registry.peek(lambda tx: standing.of_task(tx, self._post.plan.id))
+
+    def _worth_a_step(self, post: Post, stands: Standing) -> bool:
+        now = self._registry.clock()
+        if any(at is not None and at <= now for at in (stands.due, stands.startable, stands.lease)):
+            return True
+        idle = stands.running == 0 and stands.startable is None
+        return stands.unread or (post.plan.spec.elastic and idle)
+
+    def _attach_anew(self) -> None:
+        with self._attaching:
+            self._note(self._post)
+            post = self._attach()
+            if post.plan.generation != self._post.plan.generation:
+                self._remembered = None
+            self._post = post
+
+    # Working
+
+    def _with_a_place(self, post: Post, span: Span) -> bool:
+        """Work on a place that was taken; whether to look again at once."""
+        while True:
+            self._places.look()
+            try:
+                step = self._step(post, span, places=1)
+            except _Outdated:
+                self._places.give_back()
+                return True
+            except BaseException:
+                self._places.give_back()
+                raise
+            self._share(step)
+            if step.claim is not None:
+                try:
+                    self._run(post, step.claim, span)
+                except BaseException:
+                    self._places.give_back()
+                    raise
+            elif not step.more and self._places.give_back(asked=True):
+                return False
+            elif self._stopping.is_set():
+                self._places.give_back()
+                return False
+
+    def _without(self, post: Post, span: Span) -> bool:
+        """Form without a place to run; wait for one where the task could do more than it does."""
+        try:
+            step = self._step(post, span, places=0)
+        except _Outdated:
+            return True
+        if step.more:
+            return True
+        if not step.left:
+            return False
+        with self._places.bell:
+            if self._places.holders >= _HOLDERS:
+                return False
+            self._places.holders += 1
+            try:
+                self._places.bell.wait_for(
+                    lambda: self._places.free > 0 or self._stopping.is_set(),
+                    min(_HOLD, span.until - time.monotonic()),
+                )
+                free = self._places.free > 0
+            finally:
+                self._places.holders -= 1
+        if not free and not self._stopping.is_set():
+            self._bells.call(post.plan.name)  # somewhere else there may be a place by now
+        return free
+
+    def _step(self, post: Post, span: Span, places: int) -> _Step:
+        """Take up what was lost, form, and claim, in one transaction."""
+        late = span.claimed > 0 and not self._fits(span)
+        wanted = 0 if late or self._stopping.is_set() else places
+        step, remembered = self._registry.transact(lambda tx: self._form_and_claim(tx, post, wanted))
+        if remembered is not None:
+            self._remembered = remembered
+        if late and step.left:
+            self._bells.call(post.plan.name)
+            span.until = 0.0
+        return step
+
+    def _form_and_claim(self, tx: Transaction, post: Post, places: int) -> tuple[_Step, Remembered | None]:
+        plan, clock = post.plan, self._registry.clock
+        if standing.installs(tx, post.circuit.id) != post.installs:
+            raise _Outdated
+        try:
+            formation = forming.form(tx, clock, plan, self._remembered)
+        except forming.Stale:
+            raise _Outdated from None
+        now = clock()
+        for snapshot in snapshots.expired(tx, plan.id, now):
+            claiming.lose(tx, now, plan, snapshot)
+        claims = (
+            claiming.claim(tx, clock(), post.circuit, plan, self._owner, places, self._lease)
+            if places
+            else []
+        )
+        return self._stepped(tx, post, formation, claims), formation.remembered
+
+    def _stepped(
+        self, tx: Transaction, post: Post, formation: forming.Formation, claims: list[Claim]
+    ) -> _Step:
+        """What the step leaves for others: ready snapshots for which the task has free places."""
+        left = 0
+        if claims and post.plan.task.concurrency == 1:
+            return _Step(claims[0], formation.formed, formation.more, formation.due)
+        free = post.plan.task.concurrency - standing.of_task(tx, post.plan.id).running
+        if free > 0 and sweeping.may_start(tx, post.circuit, post.plan, self._registry.clock()):
+            left = standing.startable(tx, post.plan.id, self._registry.clock(), free)
+        return _Step(claims[0] if claims else None, formation.formed, formation.more, formation.due, left)
+
+    def _share(self, step: _Step) -> None:
+        """Have others called for what was formed and is left, so that the autoscaler sees the load."""
+        if step.formed and step.claim is not None and step.left:
+            self._bells.call(self._post.plan.name, step.left)
+
+    def _run(self, post: Post, claim: Claim, span: Span) -> None:
+        """Execute a claim and what is claimed with each commit."""
+        following: Claim | None = claim
+        while following is not None:
+            following = self._execute(post, following, span)
+
+    def _execute(self, post: Post, claim: Claim, span: Span) -> Claim | None:
+        first = span.claimed == 0
+        span.claimed += 1
+        left = max(1.0, span.until - time.monotonic())
+        if first:  # it has all the time there is: what is too long even so is told as such
+            task = claim.plan.task
+            claim = replace(
+                claim, plan=replace(claim.plan, task=replace(task, timeout=min(left, task.timeout or left)))
+            )
+        executed: Executed | None = None
+        with self._held(claim, None if first else span.until) as cancel:
+            try:
+                executed = post.executor.execute(claim, cancel, lambda tx: self._follow(tx, post, span))
+            except Exception as error:
+                self._trouble(error)
+                executed = self._failed(claim, error)
+        if executed is None:
+            return None
+        if executed.outcome in ("done", "failed", "dead"):
+            self._seconds.append(executed.ending.seconds)
+        self._tell(post, executed)
+        return executed.following
+
+    def _follow(self, tx: Transaction, post: Post, span: Span) -> Claim | None:
+        """The task's next snapshot for the same request, if it is likely to fit."""
+        if self._stopping.is_set() or not self._fits(span):
+            return None
+        if standing.installs(tx, post.circuit.id) != post.installs:
+            return None
+        now = self._registry.clock()
+        found = claiming.claim(tx, now, post.circuit, post.plan, self._owner, 1, self._lease)
+        return found[0] if found else None
+
+    def _fits(self, span: Span) -> bool:
+        """Whether an execution of usual length would end before the request has to."""
+        usual = sorted(self._seconds)
+        if not usual:
+            return False
+        longest = usual[min(len(usual) - 1, round(0.95 * len(usual)))]
+        return time.monotonic() + longest < span.until
+
+    def _failed(self, claim: Claim, error: Exception) -> Executed | None:
+        """Put an attempt on record that we could not bring to an end ourselves; else its lease runs out."""
+        message = f"it could not be brought to an end: {error!r}".encode(errors="backslashreplace").decode()
+        ending = Ending(claim.plan.code.version, reason="trouble", message=message)
+        try:
+            due = self._registry.transact(lambda tx: claiming.fail(tx, self._registry.clock(), claim, ending))
+        except (KoaljaError, claiming.Fenced):
+            return None
+        return Executed(claim, "dead" if due is None else "failed", ending, due=due)
+
+    def _tell(self, post: Post, executed: Executed) -> None:
+        """Ring for what an execution has made, and for who waited until it was over."""
+        source = source_of(post.circuit.circuit.name, post.plan.name)
+        newest: dict[str, News] = {}
+        for value in executed.ending.values if executed.wires else ():
+            news = News(value.wire, value.id, source, value.digest, value.size)
+            newest[value.wire] = news.after(newest[value.wire]) if value.wire in newest else news
+        if newest:
+            self._bells.news(newest.values())
+            self._guarded(
+                lambda: sweeping.form_jobs(self._registry, post.circuit, set(newest), but=post.plan.name)
+            )
+        self._call_producers(post)
+        self._note(post)
+        self._ended(executed)
+
+    def _call_producers(self, post: Post) -> None:
+        """With a backlog there is room for more now: call the tasks that had to wait for it."""
+        for name in sweeping.producers(post.circuit).get(post.plan.name, ()):
+            plan = post.circuit.tasks[name]
+
+            def waits(tx: Transaction, plan: TaskPlan = plan) -> bool:
+                stands = standing.of_task(tx, plan.id)
+                return not stands.running and sweeping.may_start(
+                    tx, post.circuit, plan, self._registry.clock()
+                )
+
+            self._guarded(
+                lambda waits=waits, name=name: self._registry.read(waits) and self._bells.call(name)  # type: ignore[misc]
+            )
+
+    def _note(self, post: Post) -> None:
+        """Write what is usual now and then: it is no part of the truth."""
+        now = time.monotonic()
+        if now - self._noted > _NOTING and post.executor.noticing.changed:
+            self._noted = now
+            self._guarded(lambda: self._registry.transact(post.executor.noticing.write))
+
+    def _guarded(self, step: Callable[[], object]) -> None:
+        try:
+            step()
+        except KoaljaError as error:  # the sweep makes it good
+            self._trouble(error)
+
+    # Waiting
+
+    def _wait(self, at: int | None, span: Span) -> bool:
+        """Wait for a time that is near, if nobody here does already; whether it has come."""
+        if at is None:
+            return False
+        pause = (at - self._registry.clock()) / 1e6
+        if pause > _PATIENCE:
+            return False
+        if time.monotonic() + pause > span.until:
+            if span.until > 0:
+                self._bells.call(self._post.plan.name)
+            return False
+        with self._lock:
+            if any(other <= at for other in self._waiters):
+                return False
+            self._waiters.append(at)
+        try:
+            return not self._stopping.wait(max(0.0, pause))
+        finally:
+            with self._lock:
+                self._waiters.remove(at)
+
+    # Leases
+
+    @contextmanager
+    def _held(self, claim: Claim, until: float | None) -> Iterator[Cancel]:
+        """Renew a claim's lease while it is executed, and cancel it when its time is up."""
+        cancel = Cancel()
+        with self._lock:
+            self._running[claim.rid] = _Running(claim, cancel, until or float("inf"))
+            if self._giving_back:
+                cancel.set()
+            if self._beating is None:
+                self._beating = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+                self._beating.start()
+        try:
+            yield cancel
+        finally:
+            with self._lock:
+                del self._running[claim.rid]
+            cancel.close()
+
+    def _beat(self) -> None:
+        """Until nothing runs any more: renew leases, cancel what is over its time or lost."""
+        beaten = time.monotonic()
+        while True:
+            time.sleep(min(1.0, self._lease / 6))
+            now = time.monotonic()
+            with self._lock:
+                if not self._running:
+                    self._beating = None
+                    return
+                for running in self._running.values():
+                    if now > running.until and not running.cancel.is_set:
+                        running.cancel.set()
+                claims = [running.claim for running in self._running.values()]
+            if now - beaten > self._lease / 3:
+                beaten = now
+                self._guarded(lambda claims=claims: self._renew(claims))  # type: ignore[misc]
+
+    def _renew(self, claims: Collection[Claim]) -> None:
+        until = self._registry.clock() + round(self._lease * claiming.SECOND)
+
+        def step(tx: Transaction) -> list[int]:
+            return [c.rid for c in claims if not snapshots.renew(tx, c.rid, c.fence, until)]
+
+        lost = set(self._registry.transact(step))
+        with self._lock:
+            for rid in lost & set(self._running):
+                running = self._running[rid]
+                if running.claim in claims and not running.cancel.is_set:
+                    running.cancel.set()
+
+
+def _soonest(stands: Standing, now: int) -> int | None:
+    """When time alone will give the task something to do; what could not be claimed by now is not ours."""
+    return min((at for at in (stands.due, stands.startable) if at is not None and at > now), default=None)
+
+
+class _Shared:
+    """A look that concurrent callers share; each gets one that began after it asked."""
+
+    def __init__(self, look: Callable[[], Standing]) -> None:
+        self._look = look
+        self._bell = threading.Condition()
+        self._begun = 0
+        self._looking = False
+        self._seen: tuple[int, Standing] | None = None
+
+    def look(self) -> Standing:
+        with self._bell:
+            wanted = self._begun + 1
+            while True:
+                if self._seen is not None and self._seen[0] >= wanted:
+                    return self._seen[1]
+                if not self._looking:
+                    break
+                self._bell.wait()
+            self._looking = True
+            self._begun += 1
+            number = self._begun
+        try:
+            found = self._look()
+        except BaseException:
+            with self._bell:
+                self._looking = False
+                self._bell.notify_all()
+            raise
+        with self._bell:
+            self._seen = (number, found)
+            self._looking = False
+            self._bell.notify_all()
+        return found
