@@ -36,6 +36,10 @@ class Tx:
         """Execute and return how many rows changed."""
         return self._connection.execute(sql, params).rowcount
 
+    def do(self, sql: str, *params: Any) -> None:
+        """Execute; how many rows changed does not matter."""
+        self._connection.execute(sql, params)
+
     def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         """Execute once for each row."""
         self._connection.executemany(sql, rows)
@@ -125,6 +129,10 @@ class Database:
             return step(Tx(self._reader()))
         except sqlite3.Error as error:
             raise self._explain(error) from error
+
+    def now(self) -> int:
+        """The time, µs since 1970."""
+        return time.time_ns() // 1000
 
     def data_version(self) -> int:
         """Return a number that changes when another connection has written; cheap."""

@@ -16,6 +16,7 @@ from koalja_fn.errors import Conflict, Full, NotFound
 from koalja_fn.model import AnnotatedValue, Circuit
 from koalja_fn.registry import Registry, records, values
 from koalja_fn.registry.registry import Transaction
+from koalja_fn.registry.values import End
 from koalja_fn.store import Store, Stored
 
 
@@ -252,19 +253,22 @@ def arrive(
 ) -> list[Receipt]:
     """Place values on their wires; those that are there already keep their place.
 
+    The wires are locked first: whoever else places values there waits, and finds these.
+
     Raises:
         ConflictingEvent: An id is known with another digest; nothing is placed.
         Full: A reader's backlog is full; nothing is placed.
     """
-    full = backlog.full_reader(tx, plan, {c.offer.wire for c in candidates})
+    wires = sorted({c.offer.wire for c in candidates})
+    ends = values.hold(tx, [plan.wires[wire] for wire in wires])
+    full = backlog.full_reader(tx, plan, wires)
     if full is not None:
         raise _full(full)
+    known = values.known(tx, [c.id for c in candidates])
     receipts: dict[int, Receipt] = {}
-    wires = sorted({c.offer.wire for c in candidates})
     for wire in wires:
-        receipts |= _arrive_on(
-            tx, clock, plan, wire, {n: c for n, c in enumerate(candidates) if c.offer.wire == wire}
-        )
+        mine = {n: c for n, c in enumerate(candidates) if c.offer.wire == wire}
+        receipts |= _arrive_on(tx, clock, plan, wire, ends[plan.wires[wire]], mine, known)
     return [receipts[n] for n in range(len(candidates))]
 
 
@@ -273,29 +277,32 @@ def _arrive_on(
     clock: Callable[[], int],
     plan: CircuitPlan,
     wire: str,
+    end: End,
     candidates: Mapping[int, _Candidate],
+    known: Mapping[str, tuple[str, int]],
 ) -> dict[int, Receipt]:
     row = plan.wires[wire]
-    begin = head = values.lock_head(tx, row)
+    head, latest = end.head, end.latest
     receipts: dict[int, Receipt] = {}
     placed: dict[str, AnnotatedValue] = {}
     for number, candidate in candidates.items():
         stored = candidate.stored
         here = placed.get(candidate.id)
-        known = (here.digest, here.position) if here else values.known(tx, candidate.id)
-        if known and known[0] != stored.digest:
-            raise ConflictingEvent(candidate, known[0])
-        if known:
-            position = known[1]
+        there = (here.digest, here.position) if here else known.get(candidate.id)
+        if there and there[0] != stored.digest:
+            raise ConflictingEvent(candidate, there[0])
+        if there:
+            position = there[1]
         else:
             position, head = head, head + 1
-            placed[candidate.id] = _value(plan, candidate, position, clock())
+            latest = max(clock(), latest + 1)
+            placed[candidate.id] = _value(plan, candidate, position, latest)
         receipts[number] = Receipt(
-            candidate.id, wire, position, stored.digest, stored.size, duplicate=known is not None
+            candidate.id, wire, position, stored.digest, stored.size, duplicate=there is not None
         )
-    if head > begin:
+    if placed:
         values.place(tx, row, placed.values())
-        values.move_head(tx, row, head)
+        values.move_head(tx, row, head, latest)
     return receipts
 
 

@@ -16,6 +16,7 @@ from koalja_fn.registry import records, snapshots, tasks, values
 from koalja_fn.registry.records import Attempt
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.registry.snapshots import Members, Stored
+from koalja_fn.registry.values import End
 
 SECOND = 1_000_000
 _FEW = 16
@@ -79,10 +80,13 @@ def claim(
     """
     if plan.task.service:
         return []
-    generation, running = tasks.standing(tx, plan.id)
-    places = min(most, plan.task.concurrency - running)
-    if places <= 0 or generation != plan.generation:
+    held = tasks.hold(tx, plan.id)
+    if held.generation != plan.generation:
         return []
+    places = min(most, plan.task.concurrency - snapshots.running(tx, plan.id))
+    if places <= 0:
+        return []
+    now = max(now, held.latest)  # what another process has just formed is due, whatever its clock says
     if plan.task.strict:
         first = snapshots.first_open(tx, plan.id)
         found = [first] if first and first.state == "ready" and first.due <= now else []
@@ -104,16 +108,18 @@ def complete(
     Raises:
         Fenced: The claim was lost; nothing is written.
     """
+    tasks.hold(tx, claim.plan.id)
     now = clock()
     if not snapshots.finish(tx, claim.rid, claim.fence, "done", now):
         raise Fenced
+    settle(tx, claim.plan, claim.rid, 1)
     placed: dict[str, list[AnnotatedValue]] = {}
     for value in ending.values:
         placed.setdefault(value.wire, []).append(value)
-    for wire in sorted(placed):
-        _place(tx, clock, circuit.wires[wire], placed[wire], claim.rid)
+    ends = values.hold(tx, [circuit.wires[wire] for wire in placed])
+    for wire, outputs in placed.items():
+        _place(tx, clock, circuit.wires[wire], ends[circuit.wires[wire]], outputs, claim.rid)
     _record(tx, now, claim, ending, "done")
-    settle(tx, claim.plan, claim.rid, 1)
     return set(placed)
 
 
@@ -127,7 +133,13 @@ def fail(tx: Transaction, now: int, claim: Claim, ending: Ending) -> int | None:
 
 
 def lose(tx: Transaction, now: int, plan: TaskPlan, snapshot: Stored) -> int | None:
-    """Record that a claim's owner is gone, with the code that it had; otherwise as `fail`."""
+    """Record that a claim's owner is gone, with the code that it had; otherwise as `fail`.
+
+    Nothing happens where the owner has shown up meanwhile.
+    """
+    tasks.hold(tx, plan.id)
+    if not snapshots.is_lost(tx, snapshot.rid, snapshot.fence, snapshot.lease):
+        return None
     claim = _claimed(plan, snapshot, snapshot.claimed, attempts=snapshot.attempts, fence=snapshot.fence)
     ending = Ending(
         snapshot.version or plan.code.version,
@@ -139,6 +151,7 @@ def lose(tx: Transaction, now: int, plan: TaskPlan, snapshot: Stored) -> int | N
 
 def release(tx: Transaction, now: int, claim: Claim, ending: Ending | None = None) -> None:
     """Give a claim back that we ended ourselves, or never began; the attempt does not count."""
+    tasks.hold(tx, claim.plan.id)
     given_back = snapshots.put_back(tx, claim.rid, claim.fence, claim.formed, counted=False)
     if given_back and ending is not None:
         _record(tx, now, claim, ending, "cancelled")
@@ -177,6 +190,7 @@ def _claimed(
 
 def _end(tx: Transaction, now: int, claim: Claim, ending: Ending, outcome: str) -> int | None:
     task = claim.plan.task
+    tasks.hold(tx, claim.plan.id)
     if ending.permanent or claim.attempt > task.retries:
         if not snapshots.finish(tx, claim.rid, claim.fence, "dead", now):
             raise Fenced
@@ -192,11 +206,20 @@ def _end(tx: Transaction, now: int, claim: Claim, ending: Ending, outcome: str) 
 
 
 def _place(
-    tx: Transaction, clock: Callable[[], int], wire: int, outputs: list[AnnotatedValue], snapshot: int
+    tx: Transaction,
+    clock: Callable[[], int],
+    wire: int,
+    end: End,
+    outputs: list[AnnotatedValue],
+    snapshot: int,
 ) -> None:
-    head = values.lock_head(tx, wire)
-    values.place(tx, wire, [at(value, head + n, clock()) for n, value in enumerate(outputs)], snapshot)
-    values.move_head(tx, wire, head + len(outputs))
+    placed: list[AnnotatedValue] = []
+    latest = end.latest
+    for position, value in enumerate(outputs, end.head):
+        latest = max(clock(), latest + 1)
+        placed.append(at(value, position, latest))
+    values.place(tx, wire, placed, snapshot)
+    values.move_head(tx, wire, end.head + len(placed), latest)
 
 
 def at(value: AnnotatedValue, position: int, arrived: int) -> AnnotatedValue:

@@ -16,6 +16,7 @@ from koalja_fn.engine.replaying import Remembered, current_state
 from koalja_fn.engine.taking import take
 from koalja_fn.registry import snapshots, tasks
 from koalja_fn.registry.registry import Transaction
+from koalja_fn.registry.snapshots import New
 from koalja_fn.registry.tasks import LogRecord, TaskRow
 from koalja_fn.snapshots import Event, Formed, Free, Outcome, Time, advance, due, eager
 
@@ -51,10 +52,10 @@ def form(
     if row.generation != plan.generation:
         raise Stale(plan.name)
     if not plan.streams:
-        return _form_scheduled(tx, clock(), plan, row)
+        return _form_scheduled(tx, max(clock(), row.latest), plan, row)
     links = tasks.links(tx, plan.id)
     taken, more = take(tx, plan.spec, links, _BATCH)
-    now = clock()
+    now = max(clock(), row.latest)
     state = current_state(tx, plan.spec, row, remembered)
     events: list[Event] = []
     waiting_for = due(plan.spec, state)
@@ -89,14 +90,7 @@ def _form_scheduled(tx: Transaction, now: int, plan: TaskPlan, row: TaskRow) -> 
     every = max(1, round(plan.task.every * 1_000_000))
     following = instant + every * ((now - instant) // every + 1)
     tasks.append(tx, plan.id, [LogRecord(row.log_head + 1, "due", instant)], {})
-    snapshots.insert(
-        tx,
-        ids.scheduled_snapshot(plan.circuit, plan.name, row.epoch, row.generation, instant),
-        row,
-        row.formed,
-        now,
-        {"time": instant},
-        [],
-    )
-    tasks.advance(tx, plan.id, row.log_head + 1, row.formed + 1, following, None)
+    named = ids.scheduled_snapshot(plan.circuit, plan.name, row.epoch, row.generation, instant)
+    snapshots.insert(tx, row, now, [New(named, row.formed, {"time": instant}, [])])
+    tasks.advance(tx, plan.id, row.log_head + 1, row.formed + 1, following, None, now)
     return Formation(1, False, following, None)

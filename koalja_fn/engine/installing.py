@@ -56,8 +56,8 @@ def install(
     tx: Transaction, now: int, circuit: Circuit, folder: Path, codes: Mapping[str, Located], wiring: str
 ) -> Installed:
     """Bring the registry in line with a circuit; `wiring` is its text, `codes` has each task's program."""
-    first = tasks.circuit_id(tx, circuit.name) is None
     row = tasks.keep_circuit(tx, circuit.name, wiring, now)
+    first = not tasks.hold_circuit(tx, row)
     wires = {name: tasks.keep_wire(tx, row, name) for name in sorted(circuit.wires)}
     changes: list[Change] = []
     plans: dict[str, TaskPlan] = {}
@@ -86,11 +86,14 @@ def discard(tx: Transaction, now: int, circuit: str, name: str) -> Change:
         NotFound: There is no such task among the retired ones.
     """
     row = tasks.circuit_id(tx, circuit)
+    if row is not None:
+        tasks.hold_circuit(tx, row)
     known = tasks.by_name(tx, row, name) if row is not None else None
     if known is None or not known.retired:
         raise NotFound(
             f"no removed task {name!r} in circuit {circuit}", cure="koalja-fn list tells which there are"
         )
+    now = max(now, known.latest)
     dropped = _pass_over_all(tx, now, known)
     skipped = snapshots.skip_open(tx, known.id, now)
     return Change(name, "discarded", f"{dropped} values and {skipped} snapshots")
@@ -106,7 +109,7 @@ def _add(
     state = fresh(plan.spec, starts)
     every = now if not plan.streams and plan.task.every else None
     row = tasks.insert(
-        tx, circuit, plan.name, plan.spec.to_json(), state.to_json(), every or due(plan.spec, state)
+        tx, circuit, plan.name, plan.spec.to_json(), state.to_json(), every or due(plan.spec, state), now
     )
     tasks.append(tx, row, [LogRecord(1, "wired", now, body=wired.to_json())], {})
     for item in plan.spec.inputs:
@@ -134,6 +137,7 @@ def _keep(tx: Transaction, now: int, known: TaskRow, plan: TaskPlan) -> tuple[Ta
 
 
 def _rewire(tx: Transaction, now: int, known: TaskRow, plan: TaskPlan, generation: int) -> None:
+    now = max(now, known.latest)
     old = Spec.from_json(known.spec)
     state = current_state(tx, old, known, None)
     links = {link.name: link for link in tasks.links(tx, known.id, retired=True)}
@@ -157,7 +161,14 @@ def _rewire(tx: Transaction, now: int, known: TaskRow, plan: TaskPlan, generatio
     head = known.log_head + 1
     tasks.append(tx, known.id, [LogRecord(head, "wired", now, body=wired.to_json())], {})
     tasks.rewire(
-        tx, known.id, generation, plan.spec.to_json(), following.to_json(), head, due(plan.spec, following)
+        tx,
+        known.id,
+        generation,
+        plan.spec.to_json(),
+        following.to_json(),
+        head,
+        due(plan.spec, following),
+        now,
     )
     for item in plan.spec.inputs:
         if item.name not in same:
@@ -287,4 +298,4 @@ def _begin_anew(
         LogRecord(head, "wired", now, body=back.to_json()),
     ]
     tasks.append(tx, known.id, records_of_it, {})
-    tasks.rewire(tx, known.id, back.generation, known.spec, following.to_json(), head, None)
+    tasks.rewire(tx, known.id, back.generation, known.spec, following.to_json(), head, None, now)

@@ -11,6 +11,7 @@ from koalja_fn.snapshots import Spec
 
 def retry(tx: Transaction, now: int, rids: Iterable[int]) -> list[int]:
     """Make dead letters ready again; what was tried stays on record. Return those that were dead."""
+    rids = _held(tx, rids)
     revived = [rid for rid in rids if letters.revive(tx, rid, now)]
     for rid in revived:
         _count_as_waiting(tx, rid)
@@ -19,11 +20,19 @@ def retry(tx: Transaction, now: int, rids: Iterable[int]) -> list[int]:
 
 def skip(tx: Transaction, now: int, rids: Iterable[int], why: str) -> list[int]:
     """Give dead letters up, with a remark that says why. Return those that were dead."""
+    rids = _held(tx, rids)
     skipped = [rid for rid in rids if letters.give_up(tx, rid, now)]
     for rid in skipped:
         task, _ = letters.place(tx, rid)
         records.remark(tx, task, rid, now, "skipped", why)
     return skipped
+
+
+def _held(tx: Transaction, rids: Iterable[int]) -> list[int]:
+    """The same letters, with their tasks' locks."""
+    found = list(rids)
+    tasks.hold_all(tx, (letters.place(tx, rid)[0] for rid in found))
+    return found
 
 
 def _count_as_waiting(tx: Transaction, rid: int) -> None:

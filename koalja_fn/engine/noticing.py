@@ -53,5 +53,5 @@ class Noticing:
         """Write what has changed."""
         with self._lock:
             changed, self._changed = self._changed, set()
-            for task in changed:
+            for task in sorted(changed):  # the order of locks
                 records.keep_usual(tx, task, self._usual[task].to_json())

@@ -10,7 +10,7 @@ from koalja_fn.engine.plans import TaskPlan
 from koalja_fn.engine.taking import Taken
 from koalja_fn.registry import snapshots, tasks, values
 from koalja_fn.registry.registry import Transaction
-from koalja_fn.registry.snapshots import Run
+from koalja_fn.registry.snapshots import New, Run
 from koalja_fn.registry.tasks import LinkRow, LogRecord, TaskRow
 from koalja_fn.snapshots import (
     Admitted,
@@ -56,16 +56,18 @@ def record(tx: Transaction, step: Step, passes: Sequence[Pass]) -> int:
     head = row.log_head + len(records)
     tasks.append(tx, plan.id, records, plan.wires)
     _write_feed(tx, plan, outcomes)
-    number = row.formed
-    for some_events, some_outcomes in passes:
-        for outcome in some_outcomes:
-            if isinstance(outcome, Formed):
-                _write_snapshot(tx, step, number, outcome, some_events[outcome.cause])
-                number += 1
+    formed = [
+        (outcome, some_events[outcome.cause])
+        for some_events, some_outcomes in passes
+        for outcome in some_outcomes
+        if isinstance(outcome, Formed)
+    ]
+    if formed:
+        _write_snapshots(tx, step, formed)
     _write_passed(tx, step, outcomes)
     _move_links(tx, step, outcomes)
     text = step.state.to_json() if _worth_writing(row, head) else None
-    tasks.advance(tx, plan.id, head, number, step.due, text)
+    tasks.advance(tx, plan.id, head, row.formed + len(formed), step.due, text, step.now)
     return head
 
 
@@ -108,16 +110,28 @@ def _write_feed(tx: Transaction, plan: TaskPlan, outcomes: Sequence[Outcome]) ->
         snapshots.feed(tx, plan.id, name, some)
 
 
-def _write_snapshot(tx: Transaction, step: Step, number: int, formed: Formed, cause: Event) -> None:
+def _write_snapshots(tx: Transaction, step: Step, formed: Sequence[tuple[Formed, Event]]) -> None:
+    known = {(t.arrival.wire, t.arrival.position): t.id for t in step.taken}
+    rows = [
+        _new(tx, step, known, number, outcome, cause)
+        for number, (outcome, cause) in enumerate(formed, step.row.formed)
+    ]
+    snapshots.insert(tx, step.row, step.now, rows)
+
+
+def _new(
+    tx: Transaction,
+    step: Step,
+    known: dict[tuple[str, int], str],
+    number: int,
+    formed: Formed,
+    cause: Event,
+) -> New:
     plan, row = step.plan, step.row
-    known = {(t.arrival.wire, t.arrival.position): t.id for t in step.taken} if len(step.taken) < 8 else {}
     ranges = [_range(tx, plan, known, window) for window in formed.windows]
-    snapshots.insert(
-        tx,
+    return New(
         ids.snapshot(plan.circuit, plan.name, row.epoch, row.generation, ranges),
-        row,
         number,
-        step.now,
         _cause(cause),
         [
             snapshots.InputRow(w.input, plan.wire_of(w.input), w.first, w.first + w.count - 1, w.fresh)

@@ -115,7 +115,7 @@ def _keep_values(tx: Transaction, made: str, values: Iterable[tuple[AnnotatedVal
 def made(tx: Transaction, key: str) -> Made | None:
     """The execution of that key."""
     row = tx.one("SELECT id, circuit, task, version, run, at, took, told FROM made WHERE id = ?", key)
-    return Made(*row[:7], told=json.loads(row[7])) if row else None
+    return Made(*row[:7], json.loads(row[7])) if row else None
 
 
 def forget(tx: Transaction, key: str) -> None:

@@ -186,25 +186,25 @@ def cursors(tx: Transaction) -> Cursors:
 
 def formed_after(tx: Transaction, rid: int, most: int) -> list[FormedRow]:
     """Snapshots that formed after this one, in order."""
-    rows = tx.all(f"SELECT {FORMED} WHERE s.rid > ? ORDER BY s.rid LIMIT ?", rid, most)
+    rows = tx.all(f"SELECT {FORMED} WHERE s.rid > ? /* settled s */ ORDER BY s.rid LIMIT ?", rid, most)
     return [FormedRow(*row) for row in rows]
 
 
 def attempts_after(tx: Transaction, id: int, most: int) -> list[AttemptRow]:
     """Attempts that ended after this one, in order."""
-    rows = tx.all(f"SELECT {ATTEMPT} WHERE e.id > ? ORDER BY e.id LIMIT ?", id, most)
+    rows = tx.all(f"SELECT {ATTEMPT} WHERE e.id > ? /* settled e */ ORDER BY e.id LIMIT ?", id, most)
     return [AttemptRow(*row) for row in rows]
 
 
 def remarks_after(tx: Transaction, id: int, most: int) -> list[RemarkRow]:
     """Remarks that came after this one, in order."""
-    rows = tx.all(f"SELECT {REMARK} WHERE r.id > ? ORDER BY r.id LIMIT ?", id, most)
+    rows = tx.all(f"SELECT {REMARK} WHERE r.id > ? /* settled r */ ORDER BY r.id LIMIT ?", id, most)
     return [RemarkRow(*row) for row in rows]
 
 
 def passed_after(tx: Transaction, id: int, most: int) -> list[PassedRow]:
     """What was passed over after this, in order."""
-    rows = tx.all(f"SELECT {PASSED} WHERE p.id > ? ORDER BY p.id LIMIT ?", id, most)
+    rows = tx.all(f"SELECT {PASSED} WHERE p.id > ? /* settled p */ ORDER BY p.id LIMIT ?", id, most)
     return [PassedRow(*row) for row in rows]
 
 
@@ -212,7 +212,8 @@ def refusals_after(tx: Transaction, id: int, most: int) -> list[RefusalRow]:
     """Events that were refused after this one, in order."""
     rows = tx.all(
         "SELECT r.id, c.name, r.wire, r.at, r.value, r.event_source, r.event_id, r.digest, r.kept, r.reason"
-        " FROM refusal r JOIN circuit c ON c.id = r.circuit WHERE r.id > ? ORDER BY r.id LIMIT ?",
+        " FROM refusal r JOIN circuit c ON c.id = r.circuit"
+        " WHERE r.id > ? /* settled r */ ORDER BY r.id LIMIT ?",
         id,
         most,
     )

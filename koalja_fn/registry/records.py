@@ -68,7 +68,7 @@ def seen(tx: Transaction, wire: int, path: str) -> Seen | None:
 
 def see(tx: Transaction, wire: int, path: str, now: Seen) -> None:
     """Record how a file is seen now."""
-    tx.run(
+    tx.do(
         "INSERT INTO seen (wire, path, size, mtime, inode, digest, changes) VALUES (?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (wire, path) DO UPDATE SET size = excluded.size, mtime = excluded.mtime,"
         " inode = excluded.inode, digest = excluded.digest, changes = excluded.changes",
@@ -84,7 +84,7 @@ def see(tx: Transaction, wire: int, path: str, now: Seen) -> None:
 
 def refuse(tx: Transaction, refusal: Refusal, circuit: int) -> None:
     """Keep a refused event on record."""
-    tx.run(
+    tx.do(
         "INSERT INTO refusal (circuit, wire, at, value, event_source, event_id, digest, kept, reason)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         circuit,
@@ -101,7 +101,7 @@ def refuse(tx: Transaction, refusal: Refusal, circuit: int) -> None:
 
 def attempted(tx: Transaction, attempt: Attempt) -> None:
     """Record an attempt that ended."""
-    tx.run(
+    tx.do(
         "INSERT INTO execution (task, snapshot, attempt, version, started, ended, outcome, reason, status,"
         " message, stderr, size_in, size_out) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         attempt.task,
@@ -130,7 +130,7 @@ def remark(
     body: Mapping[str, object] | None = None,
 ) -> None:
     """Record what a program or the wrapper had to say."""
-    tx.run(
+    tx.do(
         "INSERT INTO remark (task, snapshot, at, kind, text, body) VALUES (?, ?, ?, ?, ?, ?)",
         task,
         snapshot,
@@ -163,7 +163,7 @@ def usual(tx: Transaction, task: int) -> str:
 
 def keep_usual(tx: Transaction, task: int, text: str) -> None:
     """Record what usually happens in a task."""
-    tx.run("UPDATE task SET usual = ? WHERE id = ?", text, task)
+    tx.do("UPDATE task SET usual = ? WHERE id = ?", text, task)
 
 
 def last_attempt(tx: Transaction, snapshot: int) -> Attempt | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from koalja_fn.model import AnnotatedValue
@@ -40,11 +40,13 @@ class Stored:
     claimed: int
     finished: int
     version: str
+    lease: int
 
 
 _COLUMNS = (
     "rid, id, task, number, generation, state, formed, coalesce(cause, ''), due, attempts, fence, "
-    "coalesce(owner, ''), coalesce(claimed, 0), coalesce(finished, 0), coalesce(version, '')"
+    "coalesce(owner, ''), coalesce(claimed, 0), coalesce(finished, 0), coalesce(version, ''), "
+    "coalesce(lease, 0)"
 )
 
 
@@ -57,6 +59,16 @@ class InputRow:
     first: int
     last: int
     fresh: int
+
+
+@dataclass(frozen=True, slots=True)
+class New:
+    """A snapshot that has formed: `cause` tells which event did it."""
+
+    id: str
+    number: int
+    cause: Mapping[str, object]
+    inputs: Sequence[InputRow]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,33 +93,24 @@ def by_id(tx: Transaction, id: str) -> Stored | None:
     return Stored(*row) if row else None
 
 
-def insert(
-    tx: Transaction,
-    id: str,
-    task: TaskRow,
-    number: int,
-    now: int,
-    cause: Mapping[str, object],
-    inputs: Iterable[InputRow],
-) -> None:
-    """Add a snapshot, ready to be claimed."""
-    row = tx.one(
+def insert(tx: Transaction, task: TaskRow, now: int, formed: Sequence[New]) -> None:
+    """Add snapshots, ready to be claimed."""
+    tx.many(
         "INSERT INTO snapshot (id, task, number, generation, epoch, state, formed, cause, due)"
-        " VALUES (?, ?, ?, ?, ?, 'ready', ?, ?, ?) RETURNING rid",
-        id,
-        task.id,
-        number,
-        task.generation,
-        task.epoch,
-        now,
-        json.dumps(cause),
-        now,
+        " VALUES (?, ?, ?, ?, ?, 'ready', ?, ?, ?)",
+        [
+            (new.id, task.id, new.number, task.generation, task.epoch, now, json.dumps(new.cause), now)
+            for new in formed
+        ],
     )
-    assert row is not None
     tx.many(
         "INSERT INTO snapshot_input (snapshot, ord, task, input, wire, first, last, fresh)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        [(row[0], n, task.id, i.input, i.wire, i.first, i.last, i.fresh) for n, i in enumerate(inputs)],
+        " SELECT rid, ?, task, ?, ?, ?, ?, ? FROM snapshot WHERE task = ? AND number = ?",
+        [
+            (n, i.input, i.wire, i.first, i.last, i.fresh, task.id, new.number)
+            for new in formed
+            for n, i in enumerate(new.inputs)
+        ],
     )
 
 
@@ -214,7 +217,7 @@ def feed_runs(tx: Transaction, task: int, name: str, first: int, last: int) -> I
 
 def claim(tx: Transaction, rid: int, owner: str, version: str, now: int, lease: int) -> None:
     """Hand a ready snapshot to `owner` until `lease`; its attempts and its fence grow."""
-    tx.run(
+    tx.do(
         "UPDATE snapshot SET state = 'running', attempts = attempts + 1, fence = fence + 1, owner = ?,"
         " version = ?, claimed = ?, lease = ? WHERE rid = ?",
         owner,
@@ -223,6 +226,17 @@ def claim(tx: Transaction, rid: int, owner: str, version: str, now: int, lease: 
         lease,
         rid,
     )
+
+
+def is_lost(tx: Transaction, rid: int, fence: int, lease: int) -> bool:
+    """Whether a claim is as it was when its lease ended there; then it stays so."""
+    row = tx.one(
+        "SELECT rid FROM snapshot WHERE rid = ? AND fence = ? AND lease = ? AND state = 'running' /* lock */",
+        rid,
+        fence,
+        lease,
+    )
+    return row is not None
 
 
 def renew(tx: Transaction, rid: int, fence: int, lease: int) -> bool:

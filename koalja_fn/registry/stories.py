@@ -210,8 +210,8 @@ def containing(
 ) -> list[FormedRow]:
     """A task's snapshots with the value at a position; no window is wider than `widest`."""
     rows = tx.all(
-        "SELECT DISTINCT snapshot FROM snapshot_input WHERE task = ? AND wire = ?"
-        " AND last BETWEEN ? AND ? AND first <= ? ORDER BY last, snapshot LIMIT ?",
+        "SELECT snapshot FROM snapshot_input WHERE task = ? AND wire = ?"
+        " AND last BETWEEN ? AND ? AND first <= ? GROUP BY snapshot ORDER BY min(last), snapshot LIMIT ?",
         task,
         wire,
         position,
@@ -227,8 +227,8 @@ def containing_index(
 ) -> list[FormedRow]:
     """A task's snapshots with the value that an input counts as `index`."""
     rows = tx.all(
-        "SELECT DISTINCT snapshot FROM snapshot_input WHERE task = ? AND input = ? AND wire IS NULL"
-        " AND last BETWEEN ? AND ? AND first <= ? ORDER BY last, snapshot LIMIT ?",
+        "SELECT snapshot FROM snapshot_input WHERE task = ? AND input = ? AND wire IS NULL"
+        " AND last BETWEEN ? AND ? AND first <= ? GROUP BY snapshot ORDER BY min(last), snapshot LIMIT ?",
         task,
         input,
         index,

@@ -10,7 +10,10 @@ from koalja_fn.registry.registry import Transaction
 
 @dataclass(frozen=True, slots=True)
 class TaskRow:
-    """A task as the registry knows it; `state` is the core's after record `state_at` of the log."""
+    """A task as the registry knows it; `state` is the core's after record `state_at` of the log.
+
+    `latest` is the time of the log's last record.
+    """
 
     id: int
     name: str
@@ -23,6 +26,15 @@ class TaskRow:
     formed: int
     due: int | None
     retired: bool
+    latest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A task whose lock we have: the wiring generation in force, the time of its log's last record."""
+
+    generation: int
+    latest: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +65,7 @@ class LogRecord:
     body: str | None = None
 
 
-_TASK = "id, name, generation, epoch, spec, state, state_at, log_head, formed, due, retired"
+_TASK = "id, name, generation, epoch, spec, state, state_at, log_head, formed, due, retired, latest"
 
 
 def circuit_id(tx: Transaction, name: str) -> int | None:
@@ -64,7 +76,7 @@ def circuit_id(tx: Transaction, name: str) -> int | None:
 
 def keep_circuit(tx: Transaction, name: str, wiring: str, now: int) -> int:
     """Row of the circuit, made if need be; `wiring` is its text."""
-    tx.run(
+    tx.do(
         "INSERT INTO circuit (name, created, wiring) VALUES (?, ?, ?)"
         " ON CONFLICT (name) DO UPDATE SET wiring = excluded.wiring",
         name,
@@ -78,7 +90,7 @@ def keep_circuit(tx: Transaction, name: str, wiring: str, now: int) -> int:
 
 def keep_model(tx: Transaction, circuit: int, model: str) -> None:
     """Keep the circuit as it was installed, as JSON; what differs from before counts as an install."""
-    tx.run(
+    tx.do(
         "UPDATE circuit SET model = ?, installs = installs + 1 WHERE id = ? AND model <> ?",
         model,
         circuit,
@@ -100,7 +112,7 @@ def wires(tx: Transaction, circuit: int) -> dict[str, int]:
 
 def keep_wire(tx: Transaction, circuit: int, name: str) -> int:
     """Row of the wire, made if need be."""
-    tx.run("INSERT INTO wire (circuit, name) VALUES (?, ?) ON CONFLICT DO NOTHING", circuit, name)
+    tx.do("INSERT INTO wire (circuit, name) VALUES (?, ?) ON CONFLICT DO NOTHING", circuit, name)
     row = tx.one("SELECT id FROM wire WHERE circuit = ? AND name = ?", circuit, name)
     assert row is not None
     return int(row[0])
@@ -113,10 +125,29 @@ def by_name(tx: Transaction, circuit: int, name: str) -> TaskRow | None:
 
 
 def lock(tx: Transaction, task: int) -> TaskRow:
-    """The task's row; nobody else forms its snapshots until the transaction ends."""
-    row = tx.one(f"SELECT {_TASK} FROM task WHERE id = ?", task)
+    """The task's row, and its lock, as `hold`."""
+    row = tx.one(f"SELECT {_TASK} FROM task WHERE id = ? /* lock */", task)
     assert row is not None
     return TaskRow(*row)
+
+
+def hold(tx: Transaction, task: int) -> Held:
+    """Take a task's lock: until the transaction ends nobody else changes its log, links or snapshots.
+
+    Whoever takes several does so in the order of the tasks' rows, before any lock of a wire. What was read
+    before may have changed meanwhile.
+    """
+    row = tx.one("SELECT generation, latest FROM task WHERE id = ? /* lock */", task)
+    assert row is not None
+    return Held(*row)
+
+
+def hold_all(tx: Transaction, tasks: Iterable[int]) -> None:
+    """Take the locks of several tasks, in the order of their rows."""
+    wanted = sorted(set(tasks))
+    if wanted:
+        places = ", ".join("?" * len(wanted))
+        tx.all(f"SELECT id FROM task WHERE id IN ({places}) ORDER BY id /* lock */", *wanted)
 
 
 def of_circuit(tx: Transaction, circuit: int) -> list[TaskRow]:
@@ -124,6 +155,12 @@ def of_circuit(tx: Transaction, circuit: int) -> list[TaskRow]:
     return [
         TaskRow(*row) for row in tx.all(f"SELECT {_TASK} FROM task WHERE circuit = ? ORDER BY name", circuit)
     ]
+
+
+def hold_circuit(tx: Transaction, circuit: int) -> int:
+    """Take the locks of all tasks of a circuit, retired ones too; return how many there are."""
+    rows = tx.all("SELECT id FROM task WHERE circuit = ? ORDER BY id /* lock */", circuit)
+    return len(rows)
 
 
 def links(tx: Transaction, task: int, *, retired: bool = False) -> list[LinkRow]:
@@ -176,16 +213,27 @@ def wire_row(tx: Transaction, task: int, name: str) -> int:
     return int(row[0])
 
 
-def advance(tx: Transaction, task: int, head: int, formed: int, due: int | None, state: str | None) -> None:
+def advance(
+    tx: Transaction, task: int, head: int, formed: int, due: int | None, state: str | None, latest: int
+) -> None:
     """Record how far the log and the snapshots have come; `state` where it is to be kept."""
     if state is None:
-        tx.run("UPDATE task SET log_head = ?, formed = ?, due = ? WHERE id = ?", head, formed, due, task)
-    else:
-        tx.run(
-            "UPDATE task SET log_head = ?, formed = ?, due = ?, state = ?, state_at = ? WHERE id = ?",
+        tx.do(
+            "UPDATE task SET log_head = ?, formed = ?, due = ?, latest = ? WHERE id = ?",
             head,
             formed,
             due,
+            latest,
+            task,
+        )
+    else:
+        tx.do(
+            "UPDATE task SET log_head = ?, formed = ?, due = ?, latest = ?, state = ?, state_at = ?"
+            " WHERE id = ?",
+            head,
+            formed,
+            due,
+            latest,
             state,
             head,
             task,
@@ -194,7 +242,7 @@ def advance(tx: Transaction, task: int, head: int, formed: int, due: int | None,
 
 def move_link(tx: Transaction, task: int, wire: int, position: int, used: int, settled: int) -> None:
     """Move a link's position and its input's counts."""
-    tx.run(
+    tx.do(
         "UPDATE link SET position = ?, used = ?, settled = ? WHERE task = ? AND wire = ?",
         position,
         used,
@@ -206,7 +254,7 @@ def move_link(tx: Transaction, task: int, wire: int, position: int, used: int, s
 
 def settle(tx: Transaction, task: int, wire: int, count: int) -> None:
     """Count values of an input that are in a finished snapshot now (or, below 0, no longer)."""
-    tx.run("UPDATE link SET settled = settled + ? WHERE task = ? AND wire = ?", count, task, wire)
+    tx.do("UPDATE link SET settled = settled + ? WHERE task = ? AND wire = ?", count, task, wire)
 
 
 def pass_over(
@@ -221,7 +269,7 @@ def pass_over(
     text: str = "",
 ) -> None:
     """Record that no snapshot will have these values of an input."""
-    tx.run(
+    tx.do(
         "INSERT INTO passed (task, at, input, wire, first, last, reason, text)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         task,
@@ -235,38 +283,37 @@ def pass_over(
     )
 
 
-def standing(tx: Transaction, task: int) -> tuple[int, int]:
-    """The wiring generation that is in force, and how many of the task's snapshots are claimed."""
+def insert(
+    tx: Transaction, circuit: int, name: str, spec: str, state: str, due: int | None, latest: int = 0
+) -> int:
+    """Add a task in its first generation, whose log has one record, of time `latest`, still to be written."""
     row = tx.one(
-        "SELECT generation, (SELECT count(*) FROM snapshot WHERE task = t.id AND state = 'running')"
-        " FROM task t WHERE id = ?",
-        task,
-    )
-    assert row is not None
-    return int(row[0]), int(row[1])
-
-
-def insert(tx: Transaction, circuit: int, name: str, spec: str, state: str, due: int | None) -> int:
-    """Add a task in its first generation, with one record in its log still to be written."""
-    row = tx.one(
-        "INSERT INTO task (circuit, name, generation, spec, state, state_at, log_head, due)"
-        " VALUES (?, ?, 1, ?, ?, 1, 1, ?) RETURNING id",
+        "INSERT INTO task (circuit, name, generation, spec, state, state_at, log_head, due, latest)"
+        " VALUES (?, ?, 1, ?, ?, 1, 1, ?, ?) RETURNING id",
         circuit,
         name,
         spec,
         state,
         due,
+        latest,
     )
     assert row is not None
     return int(row[0])
 
 
 def rewire(
-    tx: Transaction, task: int, generation: int, spec: str, state: str, head: int, due: int | None
+    tx: Transaction,
+    task: int,
+    generation: int,
+    spec: str,
+    state: str,
+    head: int,
+    due: int | None,
+    latest: int,
 ) -> None:
-    """Put a new specification in force, from record `head` of the log on."""
-    tx.run(
-        "UPDATE task SET generation = ?, spec = ?, state = ?, state_at = ?, log_head = ?, due = ?"
+    """Put a new specification in force, from record `head` of the log on, which is of time `latest`."""
+    tx.do(
+        "UPDATE task SET generation = ?, spec = ?, state = ?, state_at = ?, log_head = ?, due = ?, latest = ?"
         " WHERE id = ?",
         generation,
         spec,
@@ -274,23 +321,24 @@ def rewire(
         head,
         head,
         due,
+        latest,
         task,
     )
 
 
 def retire(tx: Transaction, task: int, *, retired: bool) -> None:
     """Take a task out of the circuit, or put it back; all that it has is kept."""
-    tx.run("UPDATE task SET retired = ? WHERE id = ?", int(retired), task)
+    tx.do("UPDATE task SET retired = ? WHERE id = ?", int(retired), task)
 
 
 def schedule(tx: Transaction, task: int, due: int | None) -> None:
     """Say when time alone may do something to the task."""
-    tx.run("UPDATE task SET due = ? WHERE id = ?", due, task)
+    tx.do("UPDATE task SET due = ? WHERE id = ?", due, task)
 
 
 def keep_link(tx: Transaction, task: int, wire: int, name: str, start: int, used: int) -> None:
     """Make a link that begins at position `start`."""
-    tx.run(
+    tx.do(
         "INSERT INTO link (task, wire, input, start, position, used) VALUES (?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (task, wire) DO UPDATE SET input = excluded.input, position = excluded.position,"
         " used = excluded.used, retired = 0",
@@ -305,12 +353,12 @@ def keep_link(tx: Transaction, task: int, wire: int, name: str, start: int, used
 
 def retire_link(tx: Transaction, task: int, wire: int, position: int) -> None:
     """Keep a link for the day the task reads the wire again, from `position` on."""
-    tx.run("UPDATE link SET retired = 1, position = ? WHERE task = ? AND wire = ?", position, task, wire)
+    tx.do("UPDATE link SET retired = 1, position = ? WHERE task = ? AND wire = ?", position, task, wire)
 
 
 def recount(tx: Transaction, task: int, wire: int, settled: int) -> None:
     """Set how many values of the input are settled."""
-    tx.run("UPDATE link SET settled = ? WHERE task = ? AND wire = ?", settled, task, wire)
+    tx.do("UPDATE link SET settled = ? WHERE task = ? AND wire = ?", settled, task, wire)
 
 
 def head(tx: Transaction, wire: int) -> int:
@@ -328,5 +376,5 @@ def sunk(tx: Transaction, wire: int) -> int:
 
 
 def move_sink(tx: Transaction, wire: int, sunk: int) -> None:
-    """Record that the wire's sink has written so many values."""
-    tx.run("UPDATE wire SET sunk = ? WHERE id = ?", sunk, wire)
+    """Record that the wire's sink has written so many values, unless another one has written more."""
+    tx.do("UPDATE wire SET sunk = ? WHERE id = ? AND sunk < ?", sunk, wire, sunk)

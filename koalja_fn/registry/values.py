@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from koalja_fn.model import AnnotatedValue
@@ -18,6 +19,18 @@ FROM = (
     "FROM value v JOIN wire w ON w.id = v.wire JOIN circuit c ON c.id = w.circuit "
     "LEFT JOIN snapshot s ON s.rid = v.snapshot"
 )
+
+
+# As many parameters as a statement gets at once.
+_MANY = 500
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """A wire's end: how many values it has, and when the last one arrived."""
+
+    head: int
+    latest: int
 
 
 def from_row(row: tuple[Any, ...]) -> AnnotatedValue:
@@ -48,22 +61,37 @@ def from_row(row: tuple[Any, ...]) -> AnnotatedValue:
     )
 
 
-def known(tx: Transaction, id: str) -> tuple[str, int] | None:
-    """Digest and position of a value that is there already."""
-    row = tx.one("SELECT digest, position FROM value WHERE id = ?", id)
-    return (row[0], row[1]) if row else None
+def known(tx: Transaction, ids: Sequence[str]) -> dict[str, tuple[str, int]]:
+    """Digest and position of those values that are there already, by id."""
+    found: dict[str, tuple[str, int]] = {}
+    for begin in range(0, len(ids), _MANY):
+        some = ids[begin : begin + _MANY]
+        rows = tx.all(f"SELECT id, digest, position FROM value WHERE id IN ({_places(some)})", *some)
+        found |= {row[0]: (row[1], row[2]) for row in rows}
+    return found
 
 
-def lock_head(tx: Transaction, wire: int) -> int:
-    """How many values the wire has; nobody else places one until the transaction ends."""
-    row = tx.one("SELECT head FROM wire WHERE id = ?", wire)
-    assert row is not None
-    return int(row[0])
+def hold(tx: Transaction, wires: Collection[int]) -> dict[int, End]:
+    """The ends of wires; nobody else places a value on them until the transaction ends.
+
+    Locks of wires are taken in the order of their names, and after those of tasks.
+    """
+    if not wires:
+        return {}
+    rows = tx.all(
+        f"SELECT id, head, latest FROM wire WHERE id IN ({_places(wires)}) ORDER BY name, id /* lock */",
+        *wires,
+    )
+    return {row[0]: End(row[1], row[2]) for row in rows}
 
 
-def move_head(tx: Transaction, wire: int, head: int) -> None:
-    """Record that the wire now has `head` values."""
-    tx.run("UPDATE wire SET head = ? WHERE id = ?", head, wire)
+def move_head(tx: Transaction, wire: int, head: int, latest: int) -> None:
+    """Record that the wire now has `head` values, of which the last arrived at `latest`."""
+    tx.do("UPDATE wire SET head = ?, latest = ? WHERE id = ?", head, latest, wire)
+
+
+def _places(some: Collection[object]) -> str:
+    return ", ".join("?" * len(some))
 
 
 def place(tx: Transaction, wire: int, values: Iterable[AnnotatedValue], snapshot: int | None = None) -> None:

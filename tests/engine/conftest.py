@@ -11,8 +11,8 @@ from workbench import Workbench, workbench
 Opener = Callable[[str], Workbench]
 
 
-@pytest.fixture
-def bench() -> Iterator[Opener]:
+@pytest.fixture(params=["sqlite", "postgres"])
+def bench(request: pytest.FixtureRequest) -> Iterator[Opener]:
     """Open a workbench with a wiring; what was opened is closed at the end."""
     with ExitStack() as opened:
-        yield lambda wiring: opened.enter_context(workbench(wiring))
+        yield lambda wiring: opened.enter_context(workbench(wiring, request.param))

@@ -8,12 +8,12 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from koalja_fn import ids
+from koalja_fn import ids, sqlite
 from koalja_fn.engine import backlog, claiming, forming, letters
 from koalja_fn.engine.arriving import Intake, Offer, Receipt
 from koalja_fn.engine.auditing import audit
@@ -23,21 +23,23 @@ from koalja_fn.engine.installing import Change, discard, install
 from koalja_fn.engine.plans import CircuitPlan, TaskPlan
 from koalja_fn.model import AnnotatedValue
 from koalja_fn.program.locating import Located
-from koalja_fn.registry import Registry, snapshots, tasks, values
+from koalja_fn.registry import connect, snapshots, tasks, values
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.registry.snapshots import Stored
 from koalja_fn.store import FileStore
 from koalja_fn.wiring import read, render
+from tests.postgres.schemas import empty_registry
 
 SECOND = 1_000_000
 BEGIN = 1_782_900_000 * SECOND
 
 
 class Workbench:
-    """A folder with a registry and a store, wired as `wiring` says."""
+    """A folder with a registry and a store, wired as `wiring` says; `where` is another registry."""
 
-    def __init__(self, folder: Path, wiring: str) -> None:
+    def __init__(self, folder: Path, wiring: str, where: str = "") -> None:
         self.folder = folder
+        self.where = where
         (folder / ".koalja").mkdir(parents=True, exist_ok=True)
         self.now = BEGIN
         self.rung: list[set[str]] = []
@@ -46,10 +48,11 @@ class Workbench:
         self.wire(wiring)
 
     def _open(self) -> None:
-        self.registry = Registry(self.folder / ".koalja/registry.db")
+        self.registry = connect(self.where or self.folder / ".koalja/registry.db")
         self.registry.clock = self.clock  # type: ignore[method-assign]  # time is the test's
-        # A power failure would not hurt a test.
-        self.registry._database._connection.execute("PRAGMA synchronous = OFF")
+        if isinstance(self.registry._database, sqlite.Database):
+            # A power failure would not hurt a test.
+            self.registry._database._connection.execute("PRAGMA synchronous = OFF")
         self.store = FileStore(self.folder / ".koalja/objects")
 
     def close(self) -> None:
@@ -304,15 +307,15 @@ class Workbench:
 
 
 @contextmanager
-def workbench(text: str) -> Iterator[Workbench]:
-    """A workbench on a disk that forgets: fsync costs nothing there."""
+def workbench(text: str, kind: str = "sqlite") -> Iterator[Workbench]:
+    """A workbench on a disk that forgets: fsync costs nothing there. `kind` is the registry's database."""
     memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
-        bench = Workbench(Path(name), text)
-        try:
-            yield bench
-        finally:
-            bench.close()
+    with ExitStack() as stack:
+        name = stack.enter_context(tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None))
+        where = stack.enter_context(empty_registry()) if kind == "postgres" else ""
+        bench = Workbench(Path(name), text, where)
+        stack.callback(bench.close)
+        yield bench
 
 
 def fence(claim: Claim, by: int) -> Claim:

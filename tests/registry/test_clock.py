@@ -55,7 +55,7 @@ def test_the_clock_does_not_go_back_over_a_restart(tmp_path: Path) -> None:
 
         value = AnnotatedValue("i", "c", "w", 0, "/s", 0, future, "sha256:" + "0" * 64, 0, "text/plain")
         values.place(tx, wire, [value])
-        values.move_head(tx, wire, 1)
+        values.move_head(tx, wire, 1, future)
 
     first.transact(fill)
     first.close()
@@ -76,7 +76,7 @@ def test_every_table_is_strict() -> None:
 
 
 HOT = {
-    "a value by its id": lambda tx: values.known(tx, "x"),
+    "a value by its id": lambda tx: values.known(tx, ["x", "y"]),
     "values of a stretch of a wire": lambda tx: values.between(tx, 1, 5, 9),
     "the value at a position": lambda tx: tx.one(
         "SELECT id FROM value WHERE wire = ? AND position = ?", 1, 1

@@ -64,7 +64,7 @@ class World:
 
     def _arrive(self, tx, wire, text, name):
         now = self.tick()
-        head = values.lock_head(tx, self.wires[wire])
+        head = tasks.head(tx, self.wires[wire])
         event = f"{wire}-{head}"
         value = AnnotatedValue(
             id=ids.ingested_value(self.circuit, wire, "urn:sensor", event),
@@ -82,7 +82,7 @@ class World:
             event_id=event,
         )
         values.place(tx, self.wires[wire], [value])
-        values.move_head(tx, self.wires[wire], head + 1)
+        values.move_head(tx, self.wires[wire], head + 1, self.now)
         return value
 
     def form(self, task: str, **windows: tuple[int, int] | tuple[int, int, int]) -> str:
@@ -103,15 +103,16 @@ class World:
             inputs.append(snapshots.InputRow(item.name, wire, first, last, (new or [last - first + 1])[0]))
             link = self.wires[item.wires[0]]
             tx.run(
-                "UPDATE link SET used = max(used, ?), position = max(position, ?)"
-                " WHERE task = ? AND wire = ?",
+                "UPDATE link SET used = ?, position = ? WHERE task = ? AND wire = ? AND used < ?",
                 last + 1,
                 last + 1,
                 row,
                 link,
+                last + 1,
             )
         cause = {"wire": spec.wires[0], "position": inputs[0].last} if inputs else {}
-        snapshots.insert(tx, named, tasks.lock(tx, row), number, self.tick(), cause, inputs)
+        new = snapshots.New(named, number, cause, inputs)
+        snapshots.insert(tx, tasks.lock(tx, row), self.tick(), [new])
         tx.run("UPDATE task SET formed = ? WHERE id = ?", number + 1, row)
         return named
 
@@ -177,7 +178,7 @@ class World:
         records.keep_usual(tx, self.tasks[task], usual.to_json())
         made = []
         for wire in wires:
-            head = values.lock_head(tx, self.wires[wire])
+            head = tasks.head(tx, self.wires[wire])
             value = AnnotatedValue(
                 id=ids.output_value(snapshot, wire, 0),
                 circuit=self.circuit,
@@ -194,7 +195,7 @@ class World:
                 hops=1,
             )
             values.place(tx, self.wires[wire], [replace(value, arrived=self.tick(0))], rid)
-            values.move_head(tx, self.wires[wire], head + 1)
+            values.move_head(tx, self.wires[wire], head + 1, self.now)
             made.append(value)
         return made
 

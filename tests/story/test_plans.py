@@ -36,6 +36,10 @@ class Planned:
         self.look(sql, params)
         return self.tx.run(sql, *params)
 
+    def do(self, sql, *params):
+        self.look(sql, params)
+        self.tx.do(sql, *params)
+
     def many(self, sql, rows):
         self.tx.many(sql, rows)
 

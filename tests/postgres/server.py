@@ -1,0 +1,146 @@
+"""A PostgreSQL server for tests: thrown away at the end, reached through a socket in a temporary folder.
+
+It is Debian's server; where we are root it runs as the user `postgres`, since it refuses root.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import psycopg
+
+# A power failure would not hurt a test.
+SETTINGS = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "listen_addresses": "",
+    "max_connections": "150",
+    "shared_buffers": "64MB",
+    "autovacuum_naptime": "10s",
+    "max_wal_size": "2GB",
+}
+
+
+@dataclass
+class Server:
+    """A running server; `url` is its first database."""
+
+    folder: Path
+    settings: dict[str, str]
+    process: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://koalja@/postgres?host={self.folder}"
+
+    def with_schema(self, name: str) -> str:
+        """The address of a registry of its own."""
+        return f"{self.url}&schema={name}"
+
+    def connect(self) -> psycopg.Connection:
+        """A connection for the test's own questions."""
+        return psycopg.connect(self.url, autocommit=True)
+
+    def crash(self) -> None:
+        """End it as a power failure would, and start it again."""
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait()
+        self.process = _start(self.folder, self.settings)
+        _wait(self)
+
+    def stop(self) -> None:
+        """End it and remove what it wrote."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@cache
+def server() -> Server:
+    """The server that the tests of this process share."""
+    made = start()
+    atexit.register(made.stop)
+    return made
+
+
+def start(**settings: str) -> Server:
+    """A server of its own; `settings` are PostgreSQL's."""
+    memory = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(prefix="koalja-pg-", dir=memory if memory.is_dir() else None))
+    if os.getuid() == 0:
+        shutil.chown(folder, "postgres", "postgres")
+    subprocess.run(
+        [
+            _program("initdb"),
+            *("--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"),
+            *("--username=koalja", f"--pgdata={folder}/data"),
+        ],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        cwd="/",
+        **_user(),
+    )
+    chosen = SETTINGS | settings
+    made = Server(folder, chosen, _start(folder, chosen))
+    _wait(made)
+    return made
+
+
+def _start(folder: Path, settings: dict[str, str]) -> subprocess.Popen[bytes]:
+    options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+    log = open(folder / "log", "ab")  # noqa: SIM115 - the child has it
+    process = subprocess.Popen(
+        [_program("postgres"), "-D", f"{folder}/data", "-k", str(folder), *options],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        cwd="/",
+        preexec_fn=_end_with_parent,
+        **_user(),
+    )
+    log.close()
+    return process
+
+
+def _wait(server: Server) -> None:
+    until = time.monotonic() + 60
+    while True:
+        try:
+            server.connect().close()
+            return
+        except psycopg.OperationalError:
+            if time.monotonic() > until or server.process.poll() is not None:
+                raise AssertionError((server.folder / "log").read_text()) from None
+        time.sleep(0.02)
+
+
+def _program(name: str) -> str:
+    """Debian keeps the server's programs out of the path, by version."""
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    path = str(found[-1]) if found else shutil.which(name)
+    assert path, f"no {name}: apt-get install postgresql"
+    return path
+
+
+def _user() -> dict[str, str]:
+    return {"user": "postgres", "group": "postgres"} if os.getuid() == 0 else {}
+
+
+_LIBC = ctypes.CDLL(None)
+
+
+def _end_with_parent() -> None:
+    """SIGINT (PostgreSQL's fast shutdown) when the test's process is gone, however it ended."""
+    _LIBC.prctl(1, signal.SIGINT)
