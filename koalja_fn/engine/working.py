@@ -14,10 +14,11 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from koalja_fn.engine import claiming, forming, sweeping
 from koalja_fn.engine.claiming import Claim, Ending
-from koalja_fn.engine.executing import Executed, Executor
+from koalja_fn.engine.executing import Executed, Executor, nothing
 from koalja_fn.engine.plans import CircuitPlan, TaskPlan
 from koalja_fn.engine.replaying import Remembered
 from koalja_fn.engine.ringing import Bells, News, source_of
@@ -168,7 +169,7 @@ class Worker:
         return self._post
 
     def work(self, span: Span) -> int:
-        """Work until there is nothing left to do for now, or the request's time is up; how many executions."""
+        """Work until there is nothing left to do for now, or the request's time is up; how many it ran."""
         before = span.claimed
         while not self._stopping.is_set():
             stands = self._glance.look()
@@ -186,6 +187,23 @@ class Worker:
             if not self._wait(_soonest(stands, self._registry.clock()), span):
                 break
         return span.claimed - before
+
+    def work_once(self, span: Span) -> bool:
+        """Run one snapshot, if one may be claimed now; whether there was one."""
+        post = self._post
+        if not post.current or not self._places.take():
+            return False
+        try:
+            more = True
+            while more:
+                step = self._step(post, span, places=1)
+                more = step.more and step.claim is None
+            if step.claim is None:
+                return False
+            self._execute(post, step.claim, span, alone=True)
+            return True
+        finally:
+            self._places.give_back()
 
     def stop(self) -> None:
         """Claim nothing more; safe in a signal handler."""
@@ -337,11 +355,11 @@ class Worker:
         while following is not None:
             following = self._execute(post, following, span)
 
-    def _execute(self, post: Post, claim: Claim, span: Span) -> Claim | None:
+    def _execute(self, post: Post, claim: Claim, span: Span, *, alone: bool = False) -> Claim | None:
         first = span.claimed == 0
         span.claimed += 1
         left = max(1.0, span.until - time.monotonic())
-        if first:  # it has all the time there is: what is too long even so is told as such
+        if first and not alone:  # it has all the time there is: what is too long even so is told as such
             task = claim.plan.task
             claim = replace(
                 claim, plan=replace(claim.plan, task=replace(task, timeout=min(left, task.timeout or left)))
@@ -349,7 +367,8 @@ class Worker:
         executed: Executed | None = None
         with self._held(claim, None if first else span.until) as cancel:
             try:
-                executed = post.executor.execute(claim, cancel, lambda tx: self._follow(tx, post, span))
+                follow = nothing if alone else partial(self._follow, post, span)
+                executed = post.executor.execute(claim, cancel, follow)
             except Exception as error:
                 self._trouble(error)
                 executed = self._failed(claim, error)
@@ -360,7 +379,7 @@ class Worker:
         self._tell(post, executed)
         return executed.following
 
-    def _follow(self, tx: Transaction, post: Post, span: Span) -> Claim | None:
+    def _follow(self, post: Post, span: Span, tx: Transaction) -> Claim | None:
         """The task's next snapshot for the same request, if it is likely to fit."""
         if self._stopping.is_set() or not self._fits(span):
             return None
@@ -415,9 +434,11 @@ class Worker:
                     tx, post.circuit, plan, self._registry.clock()
                 )
 
-            self._guarded(
-                lambda waits=waits, name=name: self._registry.read(waits) and self._bells.call(name)  # type: ignore[misc]
-            )
+            try:
+                if self._registry.read(waits):
+                    self._bells.call(name)
+            except KoaljaError as error:  # the sweep makes it good
+                self._trouble(error)
 
     def _note(self, post: Post) -> None:
         """Write what is usual now and then: it is no part of the truth."""

@@ -8,7 +8,7 @@ import sys
 # Started by its path and isolated (-I), so that no library of the user's can take the place of ours.
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120
 
-from koalja_runtime.serving import serve
+from koalja_runtime.starting import main
 
 if __name__ == "__main__":
-    sys.exit(serve())
+    sys.exit(main(sys.argv[1:]))

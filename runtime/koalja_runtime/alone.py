@@ -1,15 +1,17 @@
-"""The task behind the HTTP side: a session of the local engine over a registry and a store of its own."""
+"""A container that works alone: a session of the local engine over a registry and a store of its own.
+
+`POST /` takes a CloudEvent or raw bytes for the task's only source, `POST /CIRCUIT/WIRE` for any wire. The
+answer is 202 without a body once the value is durable: a body would be taken for a reply event by
+a Knative broker. Errors are JSON with what, why and cure.
+"""
 
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Self
 
-from koalja_fn.engine.executing import Executed
 from koalja_fn.engine.installing import install
 from koalja_fn.errors import NotFound
 from koalja_fn.local.serving import entry, problem
@@ -17,27 +19,28 @@ from koalja_fn.local.session import Session, Talk
 from koalja_fn.local.workplace import Workplace
 from koalja_fn.registry import Registry
 from koalja_fn.store import FileStore
-from koalja_runtime import noting
+from koalja_runtime import noting, telling
+from koalja_runtime.settings import Settings
 
-_LAYERS_UP = 5  # LAYERS/koalja_function/runtime/python/koalja_runtime/working.py
+_LAYERS_UP = 5  # LAYERS/koalja_function/runtime/python/koalja_runtime/alone.py
 
 
-class Worker:
-    """An open task. `answer` is the WSGI application for values."""
+class Alone:
+    """An open task as a WSGI application."""
 
     def __init__(self, workplace: Workplace) -> None:
         self._workplace = workplace
-        self._session = Session(workplace, Talk(_ended, _trouble), jobs=4)
+        self._session = Session(workplace, Talk(telling.ended, telling.trouble), jobs=4)
         self._app = entry(self._session.intake, spool=workplace.state / "spool", hosts=None)
         self._session.start()
 
     @classmethod
-    def open(cls) -> Self:
+    def open(cls, settings: Settings) -> Self:
         """Open what the image holds, with its state below $KOALJA_STATE."""
         app = Path.cwd()
         layers = Path(__file__).resolve().parents[_LAYERS_UP - 1]
         found = noting.opened(app, layers)
-        state = Path(os.environ.get("KOALJA_STATE", "/tmp/koalja"))  # noqa: S108  a container's own
+        state = Path(settings.state)
         state.mkdir(parents=True, exist_ok=True)
         (state / "spool").mkdir(exist_ok=True)
         registry = Registry(state / "registry.db")
@@ -49,7 +52,7 @@ class Worker:
         store = FileStore(state / "objects")
         return cls(Workplace(found, found.folder, state, registry, store, done.plan, done.changes))
 
-    def answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Take a value; `/` means the only source."""
         circuit = self._workplace.plan.circuit
         if environ["REQUEST_METHOD"] == "POST" and environ.get("PATH_INFO", "/") in ("", "/"):
@@ -77,6 +80,12 @@ class Worker:
         start_response(status, headers)
         return [body]
 
+    def drain(self) -> None:
+        """Nothing: values are durable before they are answered, and wait for the next start."""
+
+    def give_back(self) -> None:
+        """Nothing: closing gives back."""
+
     def close(self) -> None:
         """End programs, give back what they had claimed, close files."""
         self._session.stop()
@@ -90,28 +99,3 @@ def _told(error: NotFound, start_response: Callable[..., Any]) -> list[bytes]:
         "404 Not Found", [("Content-Type", "application/json"), ("Content-Length", str(len(data)))]
     )
     return [data]
-
-
-def _ended(executed: Executed) -> None:
-    ending = executed.ending
-    _say(
-        json.dumps(
-            {
-                "task": executed.claim.plan.name,
-                "snapshot": executed.claim.id,
-                "outcome": executed.outcome,
-                "seconds": round(ending.seconds, 3),
-                "message": ending.message,
-                "values": [{"wire": v.wire, "id": v.id, "digest": v.digest} for v in ending.values],
-            }
-        )
-    )
-
-
-def _trouble(error: BaseException) -> None:
-    _say(f"trouble: {error}")
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"koalja: {text}\n")
-    sys.stderr.flush()

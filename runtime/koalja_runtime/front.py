@@ -1,0 +1,119 @@
+"""The front of the server: health at once, everything else as soon as what is behind it is open.
+
+What is behind it (registry, store, engine) is imported and opened by the first request that needs it, or a
+moment after the server listens, so that nothing heavy stands before the first answer. Where it can't be
+opened (the registry is away) requests get 503, and the next one tries again.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from koalja_runtime.settings import Settings
+
+Start = Callable[..., Any]
+_WARM_UP = 0.05
+_PAUSE = 1.0
+
+
+class Desk(Protocol):
+    """What answers requests, once it is open."""
+
+    def __call__(self, environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+        """Answer a request."""
+
+    def drain(self) -> None:
+        """Begin nothing new; what is under way goes on. Called in a signal handler: takes no locks."""
+
+    def give_back(self) -> None:
+        """End the programs that run, and give their snapshots back."""
+
+    def close(self) -> None:
+        """Close all; nothing is under way."""
+
+
+class Front:
+    """The WSGI application."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._opening = threading.Lock()
+        self._desk: Desk | None = None
+        self._failed = 0.0
+        self._told = ""
+        self._draining = False
+
+    def __call__(self, environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+        """Answer health, and pass on everything else."""
+        path = environ.get("PATH_INFO", "/")
+        if path in ("/healthz", "/readyz") and environ.get("REQUEST_METHOD") in ("GET", "HEAD"):
+            fine = path == "/healthz" or self._desk is not None
+            return _plain(start_response, "200 OK" if fine else "503 Service Unavailable")
+        desk = self._desk or self._open()
+        if desk is None or self._draining:
+            return _plain(start_response, "503 Service Unavailable", [("Retry-After", "1")])
+        return desk(environ, start_response)
+
+    def warm_up(self) -> None:
+        """Open what is behind soon, even if nobody asks."""
+        timer = threading.Timer(_WARM_UP, self._open)
+        timer.daemon = True
+        timer.start()
+
+    def drain(self, patience: float) -> None:
+        """Begin nothing new; after `patience` seconds end what still runs. For a signal handler."""
+        self._draining = True
+        desk = self._desk
+        if desk is not None:
+            desk.drain()
+            timer = threading.Timer(patience, desk.give_back)
+            timer.daemon = True
+            timer.start()
+
+    def close(self) -> None:
+        """Close what is behind."""
+        if self._desk is not None:
+            self._desk.close()
+
+    def _open(self) -> Desk | None:
+        with self._opening:
+            lately = self._failed > 0 and time.monotonic() - self._failed < _PAUSE
+            if self._desk is not None or lately:
+                return self._desk
+            try:
+                self._desk = _desk_of(self._settings)
+            except Exception as error:
+                self._failed = time.monotonic()
+                self._tell(error)
+            return self._desk
+
+    def _tell(self, error: Exception) -> None:
+        text = f"koalja: {type(error).__name__} while opening: {error}\n"
+        if text != self._told:  # once, however often it is tried
+            self._told = text
+            sys.stderr.write(text)
+            sys.stderr.flush()
+
+
+def _desk_of(settings: Settings) -> Desk:
+    """Open what the role asks for; heavy imports happen here."""
+    if not settings.role:
+        from koalja_runtime.alone import Alone
+
+        return Alone.open(settings)
+    if settings.role == "entry":
+        from koalja_runtime.entering import EntryDesk
+
+        return EntryDesk.open(settings)
+    from koalja_runtime.tasking import TaskDesk
+
+    return TaskDesk.open(settings)
+
+
+def _plain(start_response: Start, status: str, headers: list[tuple[str, str]] | None = None) -> list[bytes]:
+    start_response(status, [("Content-Length", "0"), *(headers or [])])
+    return []

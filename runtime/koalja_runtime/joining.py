@@ -1,0 +1,115 @@
+"""Joining a circuit: its registry and store are opened, its wiring read, and the code at hand is found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from koalja_fn.engine.attaching import Attached, attach
+from koalja_fn.engine.executing import Executor
+from koalja_fn.engine.plans import TaskPlan
+from koalja_fn.engine.working import Post
+from koalja_fn.errors import KoaljaError, NotFound
+from koalja_fn.program.calling import Caller
+from koalja_fn.program.locating import Located
+from koalja_fn.registry import Registry, connect, standing, tasks
+from koalja_fn.registry.registry import Transaction
+from koalja_fn.store import Store, open_store
+from koalja_runtime import noting
+from koalja_runtime.settings import Settings
+
+LAYERS_UP = 5  # LAYERS/koalja_function/runtime/python/koalja_runtime/joining.py
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A circuit that this process works for. `scratch` is a folder of its own."""
+
+    settings: Settings
+    registry: Registry
+    store: Store
+    scratch: Path
+
+    @classmethod
+    def of(cls, settings: Settings) -> Joined:
+        """Open the registry and the store.
+
+        Raises:
+            RegistryError, StoreError: One of them is not there.
+        """
+        scratch = Path(settings.scratch)
+        (scratch / "spool").mkdir(parents=True, exist_ok=True)
+        registry = connect(settings.registry)
+        try:
+            return cls(settings, registry, open_store(settings.store), scratch)
+        except KoaljaError:
+            registry.close()
+            raise
+
+    def attached(self, codes: Mapping[str, Located], folder: Path) -> tuple[Attached, int]:
+        """The circuit as it is installed, and how often it was installed differently.
+
+        Raises:
+            NotFound: It is not installed.
+        """
+        name = self.settings.circuit
+
+        def step(tx: Transaction) -> tuple[Attached, int]:
+            attached = attach(tx, name, codes, folder)
+            return attached, standing.installs(tx, tasks.circuit_id(tx, name) or 0)
+
+        return self.registry.read(step)
+
+    def close(self) -> None:
+        """Close both."""
+        self.store.close()
+        self.registry.close()
+
+
+class Bench:
+    """The task of this image with its program: what `post` needs besides the registry."""
+
+    def __init__(self, joined: Joined) -> None:
+        self._joined = joined
+        name = joined.settings.task
+        layers = Path(__file__).resolve().parents[LAYERS_UP - 1]
+        found = noting.opened(Path.cwd(), layers)
+        if name not in found.located:
+            raise NotFound(
+                f"this image has no program for task {name!r}",
+                why=f"it has: {', '.join(sorted(found.located)) or 'none'}",
+                cure="koalja-fn deploy again, or set KOALJA_TASK",
+            )
+        self._located = found.located[name]
+        self._folder = found.folder
+        self._variables = noting.layer_variables(layers)
+        self._caller = Caller(joined.store, joined.scratch / "work")
+
+    def post(self) -> Post:
+        """The task as it is installed now.
+
+        Raises:
+            NotFound: The circuit is not installed, or no longer has the task.
+        """
+        joined, name = self._joined, self._joined.settings.task
+        attached, installs = joined.attached({name: self._located}, self._folder)
+        if name not in attached.plan.tasks:
+            raise NotFound(
+                f"circuit {joined.settings.circuit} has no task {name!r} any more",
+                why="it was deployed without it",
+                cure="koalja-fn deploy, which removes what is left of it",
+            )
+        plans = {**attached.plan.tasks, name: self._with_variables(attached.plan.tasks[name])}
+        circuit = replace(attached.plan, tasks=plans)
+        executor = Executor(joined.registry, joined.store, self._caller, circuit)
+        return Post(circuit, plans[name], installs, attached.current(name), executor)
+
+    def _with_variables(self, plan: TaskPlan) -> TaskPlan:
+        """The plan with what layers of libraries ask for; what the wiring says stands."""
+        env = {**self._variables, **dict(plan.task.env)}
+        return replace(plan, task=replace(plan.task, env=tuple(env.items())))
+
+    def close(self) -> None:
+        """Clear the scratch folders."""
+        self._caller.close()
