@@ -137,7 +137,9 @@ class Broker:
         status, said = 0, b""
         for attempt in range(self.retries + 1):
             began = time.monotonic()
-            status, said = post(trigger.subscriber, event, kind, body, {"Prefer": "reply", "Kn-Namespace": "ns"})
+            status, said = post(
+                trigger.subscriber, event, kind, body, {"Prefer": "reply", "Kn-Namespace": "ns"}
+            )
             self.deliveries.append(Delivery(trigger.name, event, status, time.monotonic() - began))
             if status in (202, 204) or (status == 200 and not said):
                 return True
@@ -180,7 +182,9 @@ def send(url: str, body: bytes, headers: Mapping[str, str], timeout: float = 120
         connection.close()
 
 
-def links(circuit: str, reads: Iterable[tuple[str, str]], urls: Mapping[str, str], letters: str) -> list[Trigger]:
+def links(
+    circuit: str, reads: Iterable[tuple[str, str]], urls: Mapping[str, str], letters: str
+) -> list[Trigger]:
     """Triggers as `deploy` makes them: one for each (task, wire), one for each task's own rings."""
     found = [
         Trigger(f"{task}-{wire}", {"koaljacircuit": circuit, "koaljawire": wire}, urls[task], letters)

@@ -147,7 +147,11 @@ class Cluster:
         self.proxies: dict[str, Proxy] = {}
         for task in self.circuit.tasks:
             if task.mode == "service":
-                self._add(task.name, pods, {"KOALJA_ROLE": "task", "KOALJA_TASK": task.name, "KOALJA_PLACES": str(places)})
+                self._add(
+                    task.name,
+                    pods,
+                    {"KOALJA_ROLE": "task", "KOALJA_TASK": task.name, "KOALJA_PLACES": str(places)},
+                )
         self._add("entry", 1, {"KOALJA_ROLE": "entry"})
         self._sweeping = threading.Event()
 
@@ -200,7 +204,9 @@ class Cluster:
             for pod in pods:
                 pod.wait()
         urls = {name: proxy.url for name, proxy in self.proxies.items() if name != "entry"}
-        reads = [(t.name, w) for t in self.circuit.tasks if t.name in urls for i in t.streams for w in i.wires]
+        reads = [
+            (t.name, w) for t in self.circuit.tasks if t.name in urls for i in t.streams for w in i.wires
+        ]
         self.broker.triggers[:] = links(self.circuit.name, reads, urls, f"{self.entry}/letters")
         self.broker.triggers += [
             Trigger(f"in-{name}", {"type": kind}, self.entry)
@@ -247,7 +253,9 @@ class Cluster:
 
     def contents(self, wire: str) -> list[str]:
         with self.looking() as (registry, store):
-            row = registry.read(lambda tx: tasks.wires(tx, tasks.circuit_id(tx, self.circuit.name) or 0))[wire]
+            row = registry.read(lambda tx: tasks.wires(tx, tasks.circuit_id(tx, self.circuit.name) or 0))[
+                wire
+            ]
             found = registry.read(lambda tx: values.between(tx, row, 0, 1 << 40))
             return [store.read(value.digest).decode() for value in found]
 

@@ -11,6 +11,24 @@ from tests.runtime.cluster import Cluster
 Deploy = Callable[..., Cluster]
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A registry's address."""
+    if request.param == "sqlite":
+        yield f"sqlite:{tmp_path / 'registry.db'}"
+        return
+    from tests.postgres.schemas import empty_registry
+
+    with empty_registry() as address:
+        yield address
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> str:
+    """A store's address."""
+    return f"file:{tmp_path / 'objects'}"
+
+
 @pytest.fixture
 def deploy(tmp_path: Path) -> Iterator[Deploy]:
     """Deploy a circuit: `deploy(WIRING, PROGRAMS, …)`, or a folder."""
