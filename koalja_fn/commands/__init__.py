@@ -13,6 +13,7 @@ VERBS: dict[str, tuple[str, str]] = {
     # verb: (module, what it does in one line)
     "init": ("init", "Make a folder with a circuit that runs."),
     "run": ("run", "Run a circuit on this machine."),
+    "make": ("make", "Ask for a wire: only what changed is made again."),
     "send": ("send", "Send a value to a wire."),
     "check": ("check", "Find what is wrong with a circuit, all at once."),
     "fmt": ("fmt", "Write a circuit in its regular form, or in the other view."),

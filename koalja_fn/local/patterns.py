@@ -23,12 +23,17 @@ _MAGIC = re.compile(r"[*?\[]")
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A pattern of one wire: the folder that holds all its files, and what their names there look like."""
+    """A pattern of one wire: the folder that holds all its files, and what their names there look like.
+
+    `only` is the one name that it can mean, where it has no wildcard.
+    """
 
     wire: str
     base: Path
     names: re.Pattern[str]
     deep: bool
+    text: str = ""
+    only: str | None = None
 
     def matches(self, path: Path) -> bool:
         """Whether a path is meant, by its name alone."""
@@ -40,6 +45,10 @@ class Pattern:
 
     def files(self) -> Iterator[Path]:
         """What matches now, in the order of names; nothing if the folder is not there (yet)."""
+        if self.only is not None:
+            if _visible((self.only,)) and os.path.lexists(self.base / self.only):
+                yield self.base / self.only
+            return
         found = [name for name in _walk(self.base, "", self.deep) if self.names.fullmatch(name)]
         for name in sorted(found):
             yield self.base / name
@@ -51,7 +60,7 @@ def in_trays(circuit: Circuit, folder: Path) -> list[Pattern]:
     Raises:
         WiringError: A bucket or a topic, which are for a later version.
     """
-    return [p for wire in circuit.wires.values() if wire.source for p in _of_wire(wire, folder)]
+    return [p for wire in circuit.wires.values() for p in patterns_of(wire, folder)]
 
 
 def pattern(wire: str, text: str, folder: Path) -> Pattern:
@@ -60,10 +69,16 @@ def pattern(wire: str, text: str, folder: Path) -> Pattern:
     plain = next((n for n, part in enumerate(parts) if _MAGIC.search(part)), len(parts) - 1)
     base = os.path.normpath(folder.absolute().joinpath(*parts[:plain]))
     rest = parts[plain:]
-    return Pattern(wire, Path(base), re.compile(_regex(rest)), len(rest) > 1 or "**" in rest)
+    only = rest[0] if len(rest) == 1 and not _MAGIC.search(rest[0]) else None
+    return Pattern(wire, Path(base), re.compile(_regex(rest)), len(rest) > 1 or "**" in rest, text, only)
 
 
-def _of_wire(wire: Wire, folder: Path) -> Iterator[Pattern]:
+def patterns_of(wire: Wire, folder: Path) -> Iterator[Pattern]:
+    """The patterns of one wire's `from`.
+
+    Raises:
+        WiringError: A bucket or a topic, which are for a later version.
+    """
     for text in (part.strip() for part in (wire.source or "").split(",")):
         if is_address(text):
             place = f"{wire.place.file}:{wire.place.line}: " if wire.place.line else ""

@@ -115,7 +115,9 @@ def _keep_values(tx: Transaction, made: str, values: Iterable[tuple[AnnotatedVal
 def made(tx: Transaction, key: str) -> Made | None:
     """The execution of that key."""
     row = tx.one("SELECT id, circuit, task, version, run, at, took, told FROM made WHERE id = ?", key)
-    return Made(*row[:7], json.loads(row[7])) if row else None
+    if row is None:
+        return None
+    return Made(row[0], row[1], row[2], row[3], row[4], row[5], row[6], json.loads(row[7]))
 
 
 def forget(tx: Transaction, key: str) -> None:

@@ -1,0 +1,161 @@
+"""Building: the wires of a plan are brought up to date; what was damaged is made again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from koalja_fn import ids
+from koalja_fn.engine.executing import Lineage, lineage_of
+from koalja_fn.errors import StoreError
+from koalja_fn.model import AnnotatedValue, Task
+from koalja_fn.program.calling import Caller
+from koalja_fn.program.contract import Job, Result
+from koalja_fn.pull.course import Course, Site
+from koalja_fn.pull.keys import Code
+from koalja_fn.pull.known import Known
+from koalja_fn.pull.planning import Plan
+from koalja_fn.pull.pool import Pool
+from koalja_fn.pull.runs import Built, Damaged, Done, Execution, Failure
+from koalja_fn.pull.sampling import Sampler
+from koalja_fn.registry import making
+
+_PASSES = 5
+
+
+def build(site: Site, caller: Caller, plan: Plan, known: Known, run: int) -> Built:
+    """Bring the wanted wires up to date; `run` is this run's number.
+
+    Raises:
+        StoreError: A source can't be read, or there is no room.
+        NotFound: A source has no files to be sampled.
+    """
+    for _ in range(_PASSES):
+        try:
+            return _pass(site, caller, plan, known, run)
+        except Damaged as damaged:
+            key = damaged.key
+            site.options.told(f"what execution {key[:12]} made is damaged or missing: it is made again")
+            site.registry.transact(lambda tx, key=key: making.forget(tx, key))  # type: ignore[misc]
+    raise StoreError(
+        "payloads are damaged again and again",
+        why="what was just made could not be read back",
+        cure="koalja-fn doctor --verify; see whether the disk is failing",
+    )
+
+
+def codes(site: Site, tasks: Sequence[Task], known: Known) -> dict[str, Code]:
+    """The code of each task with its files' digests."""
+    folder = site.found.folder
+    made = {}
+    for task in tasks:
+        located = site.found.located[task.name]
+        by = Path(located.command[0])
+        files = {os.path.relpath(path, folder): known.digest(path) for path in located.files}
+        made[task.name] = Code(located, files, "" if by in set(located.files) else known.digest(by))
+    return made
+
+
+def _pass(site: Site, caller: Caller, plan: Plan, known: Known, run: int) -> Built:
+    options, found = site.options, site.found
+    sampler = Sampler(
+        found.circuit,
+        found.folder,
+        site.store,
+        known,
+        site.registry.clock(),
+        most=options.most,
+        warn=options.told,
+    )
+    executor = _Executor(site, caller)
+    with Pool(executor.execute, options.jobs) as pool:
+        course = Course(site, plan, codes(site, plan.tasks, known), sampler, pool, run)
+        built = course.go()
+    if known.fresh:
+        site.registry.transact(lambda tx: making.keep_files(tx, known.fresh))
+    return built
+
+
+class _Executor:
+    """Runs the program of one execution; called by several threads at once."""
+
+    def __init__(self, site: Site, caller: Caller) -> None:
+        self._site = site
+        self._caller = caller
+
+    def execute(self, execution: Execution) -> Done:
+        """Run it. Whatever goes wrong is in the answer."""
+        try:
+            return self._executed(execution)
+        except StoreError as error:
+            failure = Failure(execution.task.name, execution.number, str(error), "", None)
+            return Done(execution, failure=failure)
+        except BaseException as error:
+            return Done(execution, trouble=error)
+
+    def _executed(self, execution: Execution) -> Done:
+        for member in execution.members:
+            for value in member.values:
+                if value.snapshot and not self._site.store.verify(value.digest):
+                    return Done(execution, damaged=value.snapshot)
+        result = self._caller.call(self._job(execution), self._site.stop)
+        if not result.ok:
+            failure = Failure(
+                execution.task.name, execution.number, result.message, result.stderr, result.scratch
+            )
+            return Done(execution, failure=failure, cancelled=self._site.stop.is_set)
+        try:
+            values = self._values(execution, lineage_of(execution.members), result)
+        finally:
+            self._caller.discard(result)
+        return Done(execution, values, result.seconds)
+
+    def _job(self, execution: Execution) -> Job:
+        task, found = execution.task, self._site.found
+        code, wires = found.located[task.name], found.circuit.wires
+        return Job(
+            circuit=found.circuit.name,
+            task=task.name,
+            command=code.command,
+            folder=found.folder,
+            code=code.code,
+            snapshot_id=execution.key,
+            inputs=tuple((m.input, m.values) for m in execution.members),
+            outputs=task.output_wires,
+            types=tuple((w, wires[w].type or "") for w in task.output_wires if wires[w].type),
+            env=task.env,
+            timeout=task.timeout,
+            label=f"{task.name}-{execution.number + 1}-make",
+        )
+
+    def _values(self, execution: Execution, lineage: Lineage, result: Result) -> tuple[AnnotatedValue, ...]:
+        task, circuit = execution.task, self._site.found.circuit.name
+        stored = self._site.store.put_files([output.path for output in result.outputs], take=True)
+        now = self._site.registry.clock()
+        found = []
+        for output, payload in zip(result.outputs, stored, strict=True):
+            named = ids.output_value(execution.key, output.wire, output.index)
+            found.append(
+                AnnotatedValue(
+                    id=named,
+                    circuit=circuit,
+                    wire=output.wire,
+                    position=0,  # given when all of the wire is there
+                    source=f"/circuits/{circuit}/tasks/{task.name}",
+                    created=now,
+                    arrived=now,
+                    digest=payload.digest,
+                    size=payload.size,
+                    type=output.type,
+                    name=output.name,
+                    snapshot=execution.key,
+                    version=self._site.found.located[task.name].version,
+                    region=task.region or "",
+                    key=lineage.key or named,
+                    index=output.index,
+                    hops=lineage.hops,
+                    attributes=lineage.attributes,
+                )
+            )
+        return tuple(found)

@@ -1,0 +1,285 @@
+"""The course of a run: each task once its producers are done, and only executions whose key is new.
+
+One thread decides and writes to the registry; others only run programs. What was made is committed in
+groups: a crash loses no more than work that is done again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from koalja_fn.model import AnnotatedValue, Task
+from koalja_fn.program.cancel import Cancel
+from koalja_fn.pull import keys
+from koalja_fn.pull.grouping import group
+from koalja_fn.pull.keys import Code
+from koalja_fn.pull.opening import Compiled
+from koalja_fn.pull.planning import Plan
+from koalja_fn.pull.pool import Pool
+from koalja_fn.pull.runs import Built, Damaged, Done, Execution, Options, label
+from koalja_fn.pull.sampling import Sample, Sampler
+from koalja_fn.registry import Registry, making
+from koalja_fn.registry.making import Made
+from koalja_fn.registry.registry import Transaction
+from koalja_fn.store import Store
+
+_COMMIT_EVERY = 0.1  # seconds; what a crash may cost
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a run takes place."""
+
+    registry: Registry
+    store: Store
+    found: Compiled
+    options: Options
+    stop: Cancel
+
+
+@dataclass(slots=True)
+class _Node:
+    """A task on its way: what is left to be run of it, and what is known already."""
+
+    task: Task
+    executions: list[Execution]
+    results: dict[int, tuple[AnnotatedValue, ...]]
+    waiting: deque[Execution]
+    running: int = 0
+    failed: bool = False
+
+    @property
+    def complete(self) -> bool:
+        return len(self.results) == len(self.executions)
+
+
+class Course:
+    """The course of one pass."""
+
+    def __init__(
+        self,
+        site: Site,
+        plan: Plan,
+        codes: Mapping[str, Code],
+        sampler: Sampler,
+        pool: Pool,
+        run: int,
+    ) -> None:
+        self.values: dict[str, list[AnnotatedValue]] = {}
+        self._site = site
+        self._plan = plan
+        self._codes = codes
+        self._sampler = sampler
+        self._pool = pool
+        self._run = run
+        self._built = Built()
+        self._places: dict[str, str] = {}
+        self._samples: dict[str, Sample] = {}
+        self._nodes: dict[str, _Node] = {}
+        self._readers: dict[str, list[Task]] = {}
+        self._lacking: dict[str, int] = {}
+        for task in plan.tasks:
+            wires = {wire for item in task.streams for wire in item.wires}
+            self._lacking[task.name] = len(wires)
+            for wire in wires:
+                self._readers.setdefault(wire, []).append(task)
+        self._ready = [task for task in plan.tasks if not self._lacking[task.name]]
+        self._unkept: list[tuple[Made, tuple[AnnotatedValue, ...]]] = []
+        self._lasts: dict[str, tuple[dict[int, str], int]] = {}
+        self._committed = time.monotonic()
+        self._closing = False
+
+    def go(self) -> Built:
+        """From the sources to the end, or to where it can go no further.
+
+        Raises:
+            Damaged: An earlier execution's payload is not what it was.
+        """
+        self._sample()
+        try:
+            self._begin()
+            while self._pool.under_way:
+                for done in self._pool.some():
+                    self._take(done)
+                self._begin()
+                self._commit(force=False)
+        finally:
+            self._closing = True
+            for done in self._rest():
+                self._take(done)
+            self._commit(force=True)
+        self._built.interrupted = self._site.stop.is_set
+        self._built.held_up = [task.name for task in self._plan.tasks if task.name not in self._nodes]
+        self._built.values = {w: self.values[w] for w in self._plan.wanted if w in self.values}
+        return self._built
+
+    def _rest(self) -> Iterator[Done]:
+        while self._pool.under_way:
+            yield from self._pool.some()
+
+    def _sample(self) -> None:
+        for wire in self._plan.sources:
+            samples = self._sampler.sample(wire)
+            self._built.samples += samples
+            for sample in samples:
+                self._places[sample.value.id] = sample.place
+                self._samples[sample.value.digest] = sample
+            self._supply(wire, [sample.value for sample in samples])
+        self._built.listed = self._sampler.listed
+        kept = [(sample.value, sample.place) for sample in self._built.samples]
+        self._site.registry.transact(lambda tx: making.keep_samples(tx, kept))
+
+    def _supply(self, wire: str, values: list[AnnotatedValue]) -> None:
+        """A wire has all its values: tasks that lacked nothing else are ready."""
+        self.values[wire] = [replace(value, position=n) for n, value in enumerate(values)]
+        for task in self._readers.get(wire, ()):
+            self._lacking[task.name] -= 1
+            if not self._lacking[task.name]:
+                self._ready.append(task)
+
+    def _begin(self) -> None:
+        """Begin each task whose producers are all done, until none is left that could be."""
+        while self._ready and not self._stopped():
+            ready, self._ready = self._ready, []
+            self._look_up(ready)
+
+    def _stopped(self) -> bool:
+        return (
+            self._closing
+            or self._site.stop.is_set
+            or (bool(self._built.failures) and not self._site.options.keep_going)
+        )
+
+    def _look_up(self, ready: Sequence[Task]) -> None:
+        """Form the snapshots of some tasks, find those that are known, and have the others run."""
+        nodes = [self._formed(task) for task in ready]
+
+        def look(tx: Transaction) -> None:
+            for node in nodes:
+                self._find(tx, node)
+
+        self._site.registry.read(look)
+        for node in nodes:
+            self._nodes[node.task.name] = node
+            keys_now = {execution.number: execution.key for execution in node.executions}
+            self._lasts[node.task.name] = (keys_now, len(keys_now))
+            self._advance(node)
+
+    def _formed(self, task: Task) -> _Node:
+        grouped = group(task, {w: self.values[w] for item in task.streams for w in item.wires})
+        if grouped.left:
+            self._built.left[task.name] = grouped.left
+        code = self._codes[task.name]
+        executions = [
+            Execution(
+                task,
+                number,
+                keys.key_of(self._site.found.circuit, task, code, members),
+                members,
+                keys.told(task, code, members, self._places),
+            )
+            for number, members in enumerate(grouped.snapshots)
+        ]
+        return _Node(task, executions, {}, deque())
+
+    def _find(self, tx: Transaction, node: _Node) -> None:
+        """What of a task is known, and for the rest why not."""
+        before: dict[int, str] | None = None
+        for execution in node.executions:
+            values = making.values_of(tx, execution.key)
+            known = bool(values) or making.made(tx, execution.key) is not None
+            if known and node.task.outputs and all(self._site.store.has(value.digest) for value in values):
+                node.results[execution.number] = tuple(values)
+                self._built.cached += 1
+                continue
+            before = (
+                making.last(tx, self._site.found.circuit.name, node.task.name) if before is None else before
+            )
+            why = self._why(tx, node, execution, before, lost=known)
+            node.waiting.append(replace(execution, why=why))
+
+    def _why(
+        self, tx: Transaction, node: _Node, execution: Execution, before: Mapping[int, str], *, lost: bool
+    ) -> str:
+        if lost:
+            return "what it made is gone" if node.task.outputs else "a sink runs whenever it is asked for"
+        earlier = making.made(tx, before[execution.number]) if execution.number in before else None
+        if earlier is None:
+            return "it was never made"
+        return keys.differences(earlier.told, execution.told)
+
+    def _advance(self, node: _Node) -> None:
+        """Have what is waiting run, as far as the task's concurrency goes; hand on what is complete."""
+        if self._site.options.dry:
+            self._built.made += [(node.task.name, one.number, one.why) for one in node.waiting]
+            node.waiting.clear()
+        while node.waiting and node.running < node.task.concurrency and not self._stopped():
+            execution = node.waiting.popleft()
+            for member in execution.members:
+                for value in member.values:
+                    self._renew(value)
+            node.running += 1
+            self._site.options.told(f"{label(execution)}: {execution.why}")
+            self._pool.put(execution)
+        if node.complete:
+            for wire in node.task.output_wires:
+                found = [v for n in range(len(node.executions)) for v in node.results[n] if v.wire == wire]
+                self._supply(wire, found)
+
+    def _renew(self, value: AnnotatedValue) -> None:
+        """A source's payload may be gone from the store, while the file is still there."""
+        if not value.snapshot and not self._site.store.has(value.digest):
+            self._sampler.renew(self._samples[value.digest])
+
+    def _take(self, done: Done) -> None:
+        execution = done.execution
+        node = self._nodes[execution.task.name]
+        node.running -= 1
+        if done.trouble is not None and not self._closing:
+            raise done.trouble
+        if done.damaged and not self._closing:
+            raise Damaged(done.damaged)
+        if done.failure is not None:
+            node.failed = True
+            if not done.cancelled:
+                self._built.failures.append(done.failure)
+                self._lasts[execution.task.name][0].pop(execution.number, None)
+        elif done.trouble is None and not done.damaged:
+            self._keep(done)
+            node.results[execution.number] = done.values
+        self._advance(node)
+
+    def _keep(self, done: Done) -> None:
+        execution = done.execution
+        made = Made(
+            execution.key,
+            self._site.found.circuit.name,
+            execution.task.name,
+            self._site.found.located[execution.task.name].version,
+            self._run,
+            self._site.registry.clock(),
+            round(done.seconds * 1e6),
+            execution.told,
+        )
+        self._unkept.append((made, done.values))
+        self._built.made.append((execution.task.name, execution.number, execution.why))
+
+    def _commit(self, *, force: bool) -> None:
+        now = time.monotonic()
+        if not force and now - self._committed < _COMMIT_EVERY:
+            return
+        self._committed = now
+        kept, self._unkept = self._unkept, []
+
+        def step(tx: Transaction) -> None:
+            for made, values in kept:
+                making.keep(tx, made, values)
+            if force and not self._site.options.dry:
+                for task, (numbers, count) in self._lasts.items():
+                    making.keep_last(tx, self._site.found.circuit.name, task, numbers, count)
+
+        if kept or force:
+            self._site.registry.transact(step)

@@ -1,0 +1,193 @@
+"""Opening a circuit for pull mode: its model and code out of a cache where nothing of it has changed.
+
+Parsing a wiring of a thousand tasks takes longer than asking whether it was parsed before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from os.path import splitext
+from pathlib import Path
+from typing import Any
+
+from koalja_fn import __version__
+from koalja_fn.model import Circuit
+from koalja_fn.plain import circuit_of, plain_circuit
+from koalja_fn.program.locating import Located
+from koalja_fn.pull.stamps import settle, stamps, unchanged
+from koalja_fn.wiring.names import normalised
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A circuit with its code; `watched` are the files that decide what it is, with their stamps."""
+
+    circuit: Circuit
+    folder: Path
+    located: dict[str, Located]
+    watched: dict[str, Any]
+
+
+def compiled(path: Path, state: Path) -> Compiled:
+    """The circuit at `path`; `state` is where its cache lies.
+
+    Raises:
+        WiringError: The wiring has errors; all findings are in it.
+        NotFound, UsageError: There is no circuit, or more than one.
+    """
+    cache = state / "make" / "circuit.json"
+    found = _cached(path, cache)
+    return found if found is not None else _opened(path, cache)
+
+
+def surroundings(path: Path) -> list[Any]:
+    """What else decides: this program's version, and where programs are looked for."""
+    return [_FORMAT, __version__, list(sys.version_info[:3]), str(path.resolve()), os.environ.get("PATH", "")]
+
+
+def listing(folder: str) -> list[str]:
+    """The names in a folder that are part of a task's code."""
+    try:
+        names = os.listdir(folder)  # noqa: PTH208
+    except OSError:
+        return []
+    return sorted(name for name in names if not name.startswith("."))
+
+
+def candidates(folder: str, tasks: AbstractSet[str]) -> list[str]:
+    """The names in the circuit's folder that could be a wiring, a task's program, or a module."""
+    return [
+        name
+        for name in listing(folder)
+        if name.endswith((".koalja", ".py")) or {normalised(name), normalised(splitext(name)[0])} & tasks  # noqa: PTH122
+    ]
+
+
+def still(watched: dict[str, Any]) -> bool:
+    """Whether nothing that was watched has changed."""
+    if not unchanged(watched["files"]):
+        return False
+    folder, tasks, names = watched["circuit"]
+    if candidates(folder, set(tasks)) != names:
+        return False
+    return all(listing(folder) == names for folder, names in watched["folders"].items())
+
+
+def _cached(path: Path, cache: Path) -> Compiled | None:
+    try:
+        data = json.loads(cache.read_bytes())
+        if data["surroundings"] != surroundings(path) or not still(data["watched"]):
+            return None
+        return Compiled(
+            circuit_of(data["circuit"]),
+            Path(data["folder"]),
+            {name: _located(one) for name, one in data["located"].items()},
+            data["watched"],
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # it is a cache
+
+
+def _opened(path: Path, cache: Path) -> Compiled:
+    from koalja_fn.local.workplace import findings_error
+    from koalja_fn.program.folder import open_circuit
+
+    opened = open_circuit(path)
+    if opened.circuit is None:
+        raise findings_error(opened)
+    folder = opened.folder.resolve()
+    watched = _watched(folder, opened.file, opened.circuit, opened.located)
+    found = Compiled(opened.circuit, folder, dict(opened.located), watched)
+    _keep(found, path, cache)
+    return found
+
+
+def _watched(
+    folder: Path, file: Path | None, circuit: Circuit, located: Mapping[str, Located]
+) -> dict[str, Any]:
+    folders: set[str] = set()
+    files = {str(file)} if file else set()
+    for code in located.values():
+        files |= {str(one) for one in code.files}
+        folders |= {str(one.parent) for one in code.files}
+        files.add(code.command[0])
+        if code.code != folder:
+            folders |= _below(code.code)
+    for one in {*folders, str(folder)}:
+        files |= {f"{one}/{name}" for name in (".gitignore", ".koaljaignore")}
+    tasks = sorted(normalised(task.name) for task in circuit.tasks)
+    if file is not None:  # else each name in it could make it another circuit
+        folders.discard(str(folder))
+    else:
+        folders.add(str(folder))
+    return {
+        "files": stamps(sorted(files)),
+        "circuit": [str(folder), tasks, candidates(str(folder), set(tasks))],
+        "folders": {one: listing(one) for one in sorted(folders)},
+    }
+
+
+def _below(folder: Path) -> set[str]:
+    from koalja_fn.program.versions import IGNORED
+
+    found = set()
+    for parent, folders, _ in os.walk(folder):
+        folders[:] = [name for name in folders if name not in IGNORED and not name.startswith(".")]
+        found.add(parent)
+    return found
+
+
+def _keep(found: Compiled, path: Path, cache: Path) -> None:
+    settle(found.watched["files"].values())
+    if not still(found.watched):
+        return  # somebody is editing: the next one looks again
+    data = {
+        "surroundings": surroundings(path),
+        "watched": found.watched,
+        "folder": str(found.folder),
+        "circuit": plain_circuit(found.circuit),
+        "located": {name: _plain(one) for name, one in found.located.items()},
+    }
+    write(cache, data)
+
+
+def write(cache: Path, data: Any) -> None:
+    """Write a cache, so that a reader finds all of it or none."""
+    cache.parent.mkdir(exist_ok=True)
+    temporary = cache.with_name(f"{cache.name}.{os.getpid()}.part")
+    temporary.write_text(
+        json.dumps(data, separators=(",", ":"), ensure_ascii=False), "utf-8", "surrogatepass"
+    )
+    temporary.replace(cache)
+
+
+def _plain(code: Located) -> list[Any]:
+    return [
+        code.task,
+        list(code.command),
+        str(code.code),
+        str(code.program) if code.program else None,
+        [str(path) for path in code.files],
+        code.version,
+        code.explicit,
+    ]
+
+
+def _located(data: list[Any]) -> Located:
+    task, command, code, program, files, version, explicit = data
+    return Located(
+        task,
+        tuple(command),
+        Path(code),
+        Path(program) if program else None,
+        tuple(Path(path) for path in files),
+        version,
+        explicit,
+    )

@@ -1,0 +1,92 @@
+"""What a run of `make` consists of: executions, how they ended, and what came of it all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from koalja_fn.local.patterns import Pattern
+from koalja_fn.model import AnnotatedValue, Task
+from koalja_fn.pull.sampling import Sample
+from koalja_fn.registry.snapshots import Members
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One snapshot of a task in this run: `number` counts from 0, `why` says what differs."""
+
+    task: Task
+    number: int
+    key: str
+    members: tuple[Members, ...]
+    told: Mapping[str, Any]
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An execution that failed."""
+
+    task: str
+    number: int
+    message: str
+    stderr: str
+    scratch: Path | None
+
+
+@dataclass(slots=True)
+class Built:
+    """What came of a run.
+
+    `values` are those of the wanted wires, `made` (task, number, why) what was run, `left` the values that
+    are in no snapshot. Tasks that are `held_up` lack what others failed to make.
+    """
+
+    values: dict[str, list[AnnotatedValue]] = field(default_factory=dict)
+    made: list[tuple[str, int, str]] = field(default_factory=list)
+    cached: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    held_up: list[str] = field(default_factory=list)
+    left: dict[str, Mapping[str, int]] = field(default_factory=dict)
+    samples: list[Sample] = field(default_factory=list)
+    listed: list[tuple[Pattern, tuple[str, ...]]] = field(default_factory=list)
+    interrupted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to build. `dry`: tell what would be run, and run nothing. `told` hears what happens, in words."""
+
+    jobs: int
+    dry: bool = False
+    keep_going: bool = False
+    most: int | None = None
+    told: Callable[[str], None] = lambda _: None
+
+
+class Damaged(Exception):
+    """A payload of an earlier execution is not there, or is not what it was."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How an execution ended; `damaged` is the key of an earlier one whose payload is not what it was."""
+
+    execution: Execution
+    values: tuple[AnnotatedValue, ...] = ()
+    seconds: float = 0.0
+    failure: Failure | None = None
+    damaged: str = ""
+    cancelled: bool = False
+    trouble: BaseException | None = None
+
+
+def label(execution: Execution) -> str:
+    """How an execution is called: the task, and which of its snapshots if it is not the only one."""
+    return execution.task.name + (f"[{execution.number + 1}]" if execution.number else "")
