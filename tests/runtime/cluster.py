@@ -276,6 +276,45 @@ class Cluster:
     def wait_until_idle(self, seconds: float = 60.0) -> None:
         wait_for(self.is_idle, seconds, "becoming idle")
 
+    def ready(self, task: str) -> int:
+        """How many snapshots of a task are ready: what KEDA asks."""
+        with self.looking() as (registry, _):
+            row = registry.read(
+                lambda tx: tx.one(
+                    "SELECT count(*) FROM snapshot s JOIN task t ON t.id = s.task"
+                    " WHERE t.name = ? AND s.state = 'ready'",
+                    task,
+                )
+            )
+        return int(row[0]) if row else 0
+
+    def told(self, task: str) -> list[dict[str, Any]]:
+        """What a task's runtimes said of their attempts."""
+        lines = [line for pod in self.pods[task] for line in pod.log.read_text().splitlines()]
+        return [json.loads(line[8:]) for line in lines if line.startswith("koalja: {")]
+
+    def run_role(self, role: str, task: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a role that ends by itself."""
+        more = {"KOALJA_ROLE": role, "KOALJA_TASK": task, "KOALJA_SCRATCH": str(self.home / f"{role}-once")}
+        return subprocess.run(
+            [sys.executable, "-I", str(RUNTIME)],
+            cwd=self.folder,
+            env={"PATH": os.environ["PATH"], **self.environ, **more},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    def rewire(self, text: str) -> None:
+        """Deploy another wiring; the pods that run stay as they are."""
+        assert self.opened.file is not None
+        self.opened.file.write_text(text)
+        self.opened = open_circuit(self.folder)
+        assert self.opened.circuit is not None, self.opened.findings
+        self.circuit = self.opened.circuit
+        self.install()
+
     def logs(self) -> str:
         return "\n".join(
             f"--- {pod.log.name}\n{pod.log.read_text()[-3000:]}"

@@ -1,4 +1,4 @@
-"""Runtimes are killed at random moments behind a broker in bad weather: nothing is lost, nothing comes twice."""
+"""Runtimes are killed at random behind a broker in bad weather: nothing is lost, nothing comes twice."""
 
 from __future__ import annotations
 
