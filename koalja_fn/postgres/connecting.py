@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -65,6 +66,8 @@ class Sessions:
     """
 
     def __init__(self, place: Place, most: int) -> None:
+        # Lost connections are our business: psycopg need not tell the terminal.
+        logging.getLogger("psycopg").addHandler(logging.NullHandler())
         self._place = place
         self._places = threading.BoundedSemaphore(most)
         self._lock = threading.Lock()

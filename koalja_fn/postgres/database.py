@@ -20,11 +20,14 @@ from koalja_fn.postgres.dialect import script, statement
 from koalja_fn.postgres.place import Place
 
 if TYPE_CHECKING:
+    import psycopg
     from psycopg import Connection, Cursor, Pipeline
 
 T = TypeVar("T")
 
 _PATIENCE = 60.0
+# When it is opened the address may be wrong, which should be said soon.
+_PATIENCE_AT_FIRST = 5.0
 _CLOCK_SECONDS = 10.0
 _NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 _BOOKS = """
@@ -119,9 +122,8 @@ class Database:
         self._counting = threading.Lock()
         self._ahead = 0  # of the server's clock before our monotonic one, µs
         self._measured = float("-inf")
-        with self._explained(), self._sessions.session() as session:
-            self._migrate(session.connection, migrations)
-            self._measure(session.connection)
+        with self._explained():
+            self._patiently(lambda: self._open(migrations), _PATIENCE_AT_FIRST)
 
     def transact(self, step: Callable[[Tx], T]) -> T:
         """Run `step` in a transaction, again where need be; return its result once that is durable.
@@ -159,6 +161,11 @@ class Database:
     def close(self) -> None:
         """Close the connections; further calls fail."""
         self._sessions.close()
+
+    def _open(self, migrations: Sequence[str]) -> None:
+        with self._sessions.session() as session:
+            self._migrate(session.connection, migrations)
+            self._measure(session.connection)
 
     # Transactions
 
@@ -238,11 +245,11 @@ class Database:
 
         return self._patiently(ask)
 
-    def _patiently(self, attempt: Callable[[], T]) -> T:
+    def _patiently(self, attempt: Callable[[], T], seconds: float = _PATIENCE) -> T:
         """Try until it succeeds, or fails for a reason that does not pass."""
         import psycopg
 
-        until = time.monotonic() + _PATIENCE
+        until = time.monotonic() + seconds
         pause = 0.002
         again = 0
         while True:
@@ -352,16 +359,20 @@ def _undo(connection: Connection[Any], pipeline: Pipeline) -> None:
             raise
 
 
-def _passes(error: Exception, attempt: int) -> bool:
+_SOON_OVER = ("starting up", "shutting down", "recovery", "not yet accepting", "too many", "connection slots")
+
+
+def _passes(error: psycopg.Error, attempt: int) -> bool:
     """Whether trying again may help."""
     from psycopg import InterfaceError, OperationalError, errors
 
     if isinstance(error, errors.UniqueViolation):
         # Somebody else was faster to write the row that we looked for in vain; the next look finds it.
         return attempt <= 3
-    if isinstance(error, errors.InvalidPassword | errors.InvalidAuthorizationSpecification):
-        return False
     if isinstance(error, errors.DiskFull | errors.OutOfMemory):
+        return False
+    # libpq gives no code with what a server says instead of letting us in.
+    if error.sqlstate is None and "FATAL:" in str(error) and not any(s in str(error) for s in _SOON_OVER):
         return False
     return isinstance(error, OperationalError | InterfaceError | errors.ReadOnlySqlTransaction)
 

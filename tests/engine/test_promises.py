@@ -237,7 +237,8 @@ class History:
         """Values that wait for a window and were in one of the old wiring, too: at most these many."""
 
         def look(tx: Transaction) -> int:
-            state = current_state(tx, plan.spec, tasks.lock(tx, plan.id), None)
+            (row,) = (row for row in tasks.of_circuit(tx, self.bench.plan.id) if row.id == plan.id)
+            state = current_state(tx, plan.spec, row, None)
             first = pending(plan.spec, state)[item.name]
             if item.indexed:
                 return snapshots.next_feed_index(tx, plan.id, item.name) - first
@@ -256,22 +257,43 @@ def is_valid(text: str) -> bool:
     return read(text, file="random.koalja").circuit is not None
 
 
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
-)
-@given(
-    st.integers(1, 4).flatmap(
-        lambda count: st.lists(circuits(count).filter(is_valid), min_size=1, max_size=3)
-    ),
-    st.lists(happenings, min_size=5, max_size=60),
-)
+def whatever_happens(examples: int) -> Any:
+    """Wirings that follow one another, and what happens to them."""
+    own = settings(
+        max_examples=examples,
+        deadline=None,
+        suppress_health_check=[
+            HealthCheck.too_slow,
+            HealthCheck.filter_too_much,
+            HealthCheck.data_too_large,
+        ],
+    )
+    stories = given(
+        st.integers(1, 4).flatmap(
+            lambda count: st.lists(circuits(count).filter(is_valid), min_size=1, max_size=3)
+        ),
+        st.lists(happenings, min_size=5, max_size=60),
+    )
+    return lambda test: own(stories(test))
+
+
+@whatever_happens(EXAMPLES)
 def test_whatever_happens_nothing_is_lost_and_nothing_is_done_twice(
     wirings: list[str], story: list[tuple[Any, ...]]
 ) -> None:
+    keep_the_promises("sqlite", wirings, story)
+
+
+@whatever_happens(max(1, EXAMPLES // 4))
+def test_whatever_happens_in_postgresql_nothing_is_lost_and_nothing_is_done_twice(
+    wirings: list[str], story: list[tuple[Any, ...]]
+) -> None:
+    keep_the_promises("postgres", wirings, story)
+
+
+def keep_the_promises(kind: str, wirings: list[str], story: list[tuple[Any, ...]]) -> None:
     assume(wirings)
-    with workbench(wirings[0]) as bench:
+    with workbench(wirings[0], kind) as bench:
         history = History(bench, wirings)
         for what, *args in story:
             history.happen(what, *args)

@@ -6,10 +6,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from koalja_fn import ids
+from koalja_fn import ids, sqlite
 from koalja_fn.engine.usual import Usual
 from koalja_fn.model import AnnotatedValue
-from koalja_fn.registry import Registry, records, snapshots, tasks, values
+from koalja_fn.registry import connect, records, snapshots, tasks, values
 from koalja_fn.registry.records import Attempt
 from koalja_fn.registry.tasks import LogRecord
 from koalja_fn.snapshots import Spec, fresh, spec_of
@@ -22,12 +22,13 @@ BEGIN = 1_782_900_000 * SECOND
 class World:
     """A circuit's folder with a registry; time passes a second with each thing that happens."""
 
-    def __init__(self, folder: Path, wiring: str) -> None:
+    def __init__(self, folder: Path, wiring: str, where: str = "") -> None:
         (folder / ".koalja").mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.registry = Registry(folder / ".koalja" / "registry.db")
-        # A power failure would not hurt a test.
-        self.registry._database._connection.execute("PRAGMA synchronous = OFF")
+        self.registry = connect(where or folder / ".koalja" / "registry.db")
+        if isinstance(self.registry._database, sqlite.Database):
+            # A power failure would not hurt a test.
+            self.registry._database._connection.execute("PRAGMA synchronous = OFF")
         circuit = read(wiring).draft
         self.circuit = circuit.name
         self.now = BEGIN
@@ -228,9 +229,9 @@ WEATHER = """\
 """
 
 
-def weather(folder: Path) -> World:
+def weather(folder: Path, where: str = "") -> World:
     """Twelve readings, one of the temperature, two means, of which the first took two attempts; a page."""
-    world = World(folder, WEATHER)
+    world = World(folder, WEATHER, where)
     world.send("temp", name="temp-1.txt")
     for _ in range(12):
         world.send("wind")
