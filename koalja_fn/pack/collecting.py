@@ -1,7 +1,6 @@
-"""Which files of a folder go into a task's image: its code, what that needs, and never a secret.
+"""What goes into a task's image: the files that make its version, checked, and a note for the runtime.
 
-The version of a task is a digest of its code (`program/versions.py`); what is packed is that code, the
-files that say which libraries it needs, and for a circuit of one task all else in its folder.
+Which files those are is found in one place for engine and packer alike (`program/belonging.py`).
 """
 
 from __future__ import annotations
@@ -10,34 +9,23 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from koalja_fn.model import Circuit, Task
 from koalja_fn.pack.errors import PhaseError
+from koalja_fn.pack.requirements import LOCK
 from koalja_fn.plain import plain_task, plain_wire
-from koalja_fn.program import versions
+from koalja_fn.program.confidential import is_secret
 from koalja_fn.program.folder import Opened
-from koalja_fn.program.locating import Located
-from koalja_fn.program.versions import files_of_folder
+from koalja_fn.program.locating import Located, with_lock
 
 NOTE = ".koalja/task.json"
 LABELS = ".koalja/labels.toml"
 VERSION_LABEL = "dev.koalja.version"
-
-_PYTHON = ("requirements.txt", "requirements.lock", "pyproject.toml", ".python-version")
-_NODE = ("package.json", "package-lock.json")
-_SECRETS = (
-    ".env", ".env.*", "*.env", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "*.pem", "*.key", "*.p12",
-    "*.pfx", "*.jks", "*.keystore", "*.kdbx", ".netrc", "_netrc", ".npmrc", ".pypirc", ".git-credentials",
-    ".htpasswd", "credentials.json", "service-account*.json", "kubeconfig", ".vault-token", "*.tfstate",
-)  # fmt: skip
-_SECRET_FOLDERS = frozenset({".ssh", ".aws", ".gnupg", ".docker", ".kube", ".azure", ".gcloud"})
-_NO_SECRETS = (".env.example", ".env.sample", ".env.template", "*.pub")
-_SCRIPTS = frozenset({".js", ".mjs", ".cjs"})
+_DECLARING = frozenset({"requirements.txt", "pyproject.toml", LOCK})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +44,8 @@ class Source:
 
     @property
     def digest(self) -> str:
-        """A digest of all that: names, executable bits, contents and the note."""
-        total = hashlib.sha256(json.dumps(self.note, sort_keys=True).encode())
-        for inside, path in self.files:
-            if path.is_symlink():
-                total.update(f"\0l{inside}\0{path.readlink()}".encode())
-                continue
-            total.update(f"\0f{inside}\0{int(os.access(path, os.X_OK))}\0".encode())
-            with path.open("rb") as file:
-                total.update(hashlib.file_digest(file, "sha256").digest())
-        return "sha256:" + total.hexdigest()
+        """A digest of all that: the version stands for the files, and the note holds it."""
+        return "sha256:" + hashlib.sha256(json.dumps(self.note, sort_keys=True).encode()).hexdigest()
 
 
 def collect(opened: Opened, task: Task) -> Source:
@@ -78,26 +58,22 @@ def collect(opened: Opened, task: Task) -> Source:
     assert circuit is not None
     located = opened.located[task.name]
     root = _root(opened, located)
-    wanted = set(_wanted(opened, task, located, root))
+    lock = root / LOCK
+    if lock.is_file() and any(path.parent == root and path.name in _DECLARING for path in located.files):
+        located = with_lock(located, task, opened.folder, lock)  # it may be newer than the circuit's opening
     files: dict[str, Path] = {}
-    left_out: list[str] = []
-    for path in sorted(wanted):
-        inside = path.relative_to(root).as_posix()
-        if is_secret(inside):
-            left_out.append(inside)
-        else:
-            _check(path, root)
-            files[inside] = path
+    for path in located.files:
+        files[_checked(path, root)] = path
     program = located.program
     own = program.relative_to(root).as_posix() if program and program.is_relative_to(root) else None
-    if program is not None and own is not None and program.is_file() and own not in files:
+    if own is not None and is_secret(own):
         raise PhaseError(
             f"the program {own} is not packed", phase="source", why="it looks like a secret", cure="rename it"
         )
     note = _note(
         circuit, task, located, "task" if root != opened.folder else "circuit", own, opened.file is None
     )
-    return Source(task, root, tuple(sorted(files.items())), tuple(left_out), located.version, note)
+    return Source(task, root, tuple(sorted(files.items())), located.left_out, located.version, note)
 
 
 def _root(opened: Opened, located: Located) -> Path:
@@ -106,44 +82,21 @@ def _root(opened: Opened, located: Located) -> Path:
     return located.code if inside else opened.folder
 
 
-def _wanted(opened: Opened, task: Task, located: Located, root: Path) -> Iterator[Path]:
-    alone = opened.circuit is not None and len(opened.circuit.tasks) == 1
-    script = _runs(located, "node", _SCRIPTS)
-    if root != opened.folder or alone or script:
-        others = {f for name, one in opened.located.items() if name != task.name for f in one.files}
-        yield from (f for f in _all_files(root) if f not in others - set(located.files))
-    yield from (f for f in located.files if f.is_relative_to(root))
-    manifests = _PYTHON if _runs(located, "python", {".py"}) else _NODE if script else ()
-    yield from (root / name for name in manifests if (root / name).is_file())
+def _checked(path: Path, root: Path) -> str:
+    """Where a file lies in the application's folder.
 
-
-def _runs(located: Located, interpreter: str, endings: Collection[str]) -> bool:
-    """Whether a task's code is of some language: its libraries are nothing to other tasks."""
-    by = Path(located.command[0]).name.startswith(interpreter)
-    return by or any(path.suffix in endings for path in located.files)
-
-
-def _all_files(root: Path) -> Iterator[Path]:
-    found = files_of_folder(root)
-    yield from (f for f in found if f.suffix != ".koalja" or f.parent != root)
-    patterns = list(versions._ignore_patterns(root))
-    for folder in sorted({root, *(f.parent for f in found)}):
-        # Links to folders are not walked into, and dangling ones are no files: they go as they are.
-        links = (p for p in folder.iterdir() if p.is_symlink() and not p.is_file())
-        yield from (p for p in links if not versions._ignored(p, root, patterns))
-
-
-def is_secret(inside: str) -> bool:
-    """Whether a file looks like a key or a password by its name."""
-    *folders, name = inside.split("/")
-    if any(fnmatch(name, pattern) for pattern in _NO_SECRETS):
-        return False
-    return bool(_SECRET_FOLDERS & set(folders)) or any(fnmatch(name, pattern) for pattern in _SECRETS)
-
-
-def _check(path: Path, root: Path) -> None:
+    Raises:
+        PhaseError: It is outside, a link that leads outside, no file, or can't be read.
+    """
+    if not path.is_relative_to(root):
+        raise PhaseError(
+            f"{os.path.relpath(path, root)} leaves the folder",
+            phase="source",
+            why="only what lies in the folder of the task goes into its image",
+            cure="move the file into the folder",
+        )
+    inside = path.relative_to(root).as_posix()
     found = path.lstat()
-    inside = path.relative_to(root)
     if stat.S_ISLNK(found.st_mode):
         text = path.readlink()
         goal = (path.parent / text).resolve()
@@ -158,6 +111,7 @@ def _check(path: Path, root: Path) -> None:
         raise PhaseError(f"{inside} is no file", phase="source", cure="name it in .koaljaignore")
     elif not os.access(path, os.R_OK):
         raise PhaseError(f"{inside} can't be read", phase="source", cure=f"chmod u+r {inside}")
+    return inside
 
 
 def _note(

@@ -30,6 +30,7 @@ _HEAD = (
     "# Remove it to resolve anew.\n"
 )
 _MADE_FROM = re.compile(r"# Made by koalja-fn pack from \S+ \((\w+)\)")
+_FURTHER = re.compile(r"^\s*(?:-r|-c|--requirement|--constraint)[\s=]+(\S+)", re.MULTILINE)
 _RESOLVING = threading.Lock()  # tasks of one folder share its lock
 _NEWEST_GLIBC = 36
 _PROCESSORS = {"amd64": "x86_64", "arm64": "aarch64", "386": "i686", "arm": "armv7l"}
@@ -61,7 +62,7 @@ def stands(root: Path) -> bool:
     if not path.is_file():
         return not text
     made = _MADE_FROM.search(path.read_text(encoding="utf-8", errors="replace"))
-    return made is None or made[1] == _digest(text)
+    return made is None or made[1] == _digest(root, text)
 
 
 def lock(root: Path, machine: Machine, python: str) -> bool:
@@ -81,14 +82,23 @@ def lock(root: Path, machine: Machine, python: str) -> bool:
         path = root / LOCK
         part = path.with_suffix(".part")
         part.write_text(
-            _HEAD.format(name=name, digest=_digest(text), python=python, machine=where) + "".join(lines)
+            _HEAD.format(name=name, digest=_digest(root, text), python=python, machine=where) + "".join(lines)
         )
         part.replace(path)
         return True
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _digest(root: Path, text: str) -> str:
+    """Over what is asked for, with the files that it names by `-r` and `-c`."""
+    total, waiting, seen = hashlib.sha256(text.encode()), _FURTHER.findall(text), set()
+    while waiting:
+        path = root / waiting.pop(0)
+        if path not in seen and path.is_file():
+            seen.add(path)
+            more = path.read_text(encoding="utf-8", errors="replace")
+            total.update(more.encode())
+            waiting += _FURTHER.findall(more)
+    return total.hexdigest()[:16]
 
 
 def wheels(path: Path, machine: Machine, python: str) -> Path:

@@ -52,7 +52,7 @@ def open_circuit(path: Path | str) -> Opened:
     if path.suffix == ".koalja" and path.is_file():
         return _wired(path.resolve(), path)
     if path.is_file() and has_interpreter(path):
-        return _of_program(path.absolute(), as_label(path.stem), path.absolute().parent)
+        return _of_program(path.absolute(), as_label(path.stem), path.absolute().parent, whole=False)
     if path.exists():
         raise NotFound(f"{path} is no circuit", why="it is no folder, no .koalja file and no program")
     raise NotFound(f"there is no {path}", cure="koalja-fn init DIR makes a folder that runs")
@@ -67,7 +67,7 @@ def _wired(file: Path, shown: Path) -> Opened:
         raise NotFound(f"{shown} can't be read", why=str(error)) from error
     folder = file.parent
     reading = read(text, file=str(shown), default_name=file.stem)
-    locator = Locator(folder)
+    locator = Locator(folder, reading.draft)
     located: dict[str, Located] = {}
     findings = list(reading.findings)
     already = {f.place.line for f in findings if f.code == "run-line"}
@@ -120,11 +120,11 @@ def _single(folder: Path, shown: Path) -> Opened:
     )
 
 
-def _of_program(program: Path, name: str, folder: Path) -> Opened:
+def _of_program(program: Path, name: str, folder: Path, *, whole: bool = True) -> Opened:
     wires = {wire: Wire(wire) for wire in ("in", "out")}
     task = Task(name, (Input("in", ("in",)),), (Output("out"),))
     circuit = Circuit(name, (task,), wires)
-    locator = Locator(folder)
+    locator = Locator(folder, circuit if whole else None)
     try:
         code = (
             locator.of_folder(task, folder) if program.is_dir() else locator.of_program(task, program, folder)

@@ -6,19 +6,23 @@ path, and the version of the code: a digest of what would be packed. Nothing her
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from koalja_fn.model import Task
+from koalja_fn.model import Circuit, Task
+from koalja_fn.program.belonging import SCRIPTS, gather, of_wires
+from koalja_fn.program.ignoring import Ignoring
 from koalja_fn.program.interpreters import INTERPRETED, NoCode, command_of, has_interpreter, on_path
-from koalja_fn.program.versions import Versions, files_of_folder, mentioned_files
+from koalja_fn.program.versions import Versions, mentioned_files
 from koalja_fn.wiring.names import normalised
 from koalja_fn.wiring.runline import RunLineError, split
 
 _DATA = frozenset(
     {".koalja", ".json", ".csv", ".txt", ".md", ".yaml", ".yml", ".toml", ".log", ".lock", ".cfg"}
 )
+_SYSTEM = tuple(map(Path, ("/usr", "/bin", "/sbin", "/opt", "/nix")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,8 @@ class Located:
 
     `command` are the words to run, placeholders left in; the first is an absolute path. `code` is the folder
     that the program knows as its own, `program` the user's file (None where it came from PATH), `files` what
-    makes the `version`. `explicit` says that the command is a run line, which may place the files itself.
+    makes the `version` and an image. `explicit` says that the command is a run line, which may place the
+    files itself. `left_out` are files that look like secrets, relative to the code's folder.
     """
 
     task: str
@@ -37,14 +42,30 @@ class Located:
     files: tuple[Path, ...]
     version: str
     explicit: bool
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A task's command and what its program was found to use, before all that belongs to it is gathered."""
+
+    command: tuple[str, ...]
+    code: Path
+    program: Path | None
+    own: frozenset[Path] = field(repr=False)
+    explicit: bool
 
 
 class Locator:
-    """Locates the tasks of one circuit; looks at its folder once."""
+    """Locates the tasks of one circuit; looks at its folder once.
 
-    def __init__(self, folder: Path) -> None:
+    With `circuit` a task that is alone in it has all of the folder, save what its wires read and write there.
+    """
+
+    def __init__(self, folder: Path, circuit: Circuit | None = None) -> None:
         self.folder = folder
-        self.versions = Versions(folder)
+        self.circuit = circuit
+        self.versions = Versions(folder, Ignoring(folder, of_wires(circuit)))
         self._commands: dict[Path, tuple[str, ...]] = {}
         self._by_name: dict[str, list[Path]] = {}
         for path in sorted(folder.iterdir()):
@@ -58,18 +79,37 @@ class Locator:
         Raises:
             NoCode: There is none, or it can't be run.
         """
-        if task.run is not None:
-            return self._run_line(task, task.run, self.folder, explicit=True)
-        found = self._named(task.name)
-        return self.of_folder(task, found) if found.is_dir() else self.of_program(task, found, self.folder)
+        return self._with_files(task, self._find(task))
 
     def of_program(self, task: Task, program: Path, code: Path) -> Located:
         """The code of a task whose program is known."""
-        command = self._command(program)
-        own = [program, *self.versions.imported(program)] if code == self.folder else files_of_folder(code)
-        return self._located(task, command, code, program, own, explicit=False)
+        return self._with_files(task, self._of_program(program, code))
 
-    def _run_line(self, task: Task, line: str, base: Path, *, explicit: bool) -> Located:
+    def of_folder(self, task: Task, folder: Path) -> Located:
+        """The code of a task that has a folder of its own."""
+        return self._with_files(task, self._of_folder(folder))
+
+    def _find(self, task: Task) -> _Found:
+        if task.run is not None:
+            return self._run_line(task.run, self.folder, explicit=True)
+        found = self._named(task.name)
+        return self._of_folder(found) if found.is_dir() else self._of_program(found, self.folder)
+
+    def _of_program(self, program: Path, code: Path) -> _Found:
+        own = frozenset((program, *self.versions.imported(program)))
+        return _Found(self._command(program), code, program, own, explicit=False)
+
+    def _of_folder(self, folder: Path) -> _Found:
+        line = procfile_command(folder)
+        if line is not None:
+            return self._run_line(line, folder, explicit="{" in line)
+        main = main_program(folder)
+        if main is None:
+            cure = f"put a main.py, an executable main or a Procfile into {folder.name}/"
+            raise NoCode("no-code", f"the folder {folder.name}/ has no program", cure)
+        return self._of_program(main, folder)
+
+    def _run_line(self, line: str, base: Path, *, explicit: bool) -> _Found:
         try:
             words = split(line)
         except RunLineError as bad:
@@ -81,32 +121,51 @@ class Locator:
         named = {i + 1: path for i, path in _own_files(words, base)}
         rest = tuple(str(named.get(i, word)) for i, word in enumerate(words[1:], 1))
         main = program or next(iter(named.values()), None)
-        if base != self.folder:
-            own = files_of_folder(base)
-        else:
-            direct = {*([program] if program else []), *named.values(), *mentioned_files(words[1:], base)}
-            own = sorted({f for path in direct for f in (path, *self.versions.imported(path))})
-        return self._located(task, (*head, *rest), base, main, own, explicit=explicit)
+        direct = {*([program] if program else []), *named.values(), *mentioned_files(words[1:], base)}
+        direct = {path for path in direct if not any(path.is_relative_to(place) for place in _SYSTEM)}
+        own = frozenset(f for path in direct for f in (path, *self.versions.imported(path)))
+        return _Found((*head, *rest), base, main, own, explicit)
 
     def _command(self, program: Path) -> tuple[str, ...]:
         if program not in self._commands:
             self._commands[program] = command_of(program)
         return self._commands[program]
 
-    def _located(
-        self,
-        task: Task,
-        command: tuple[str, ...],
-        code: Path,
-        program: Path | None,
-        own: list[Path],
-        *,
-        explicit: bool,
-    ) -> Located:
-        files = tuple(sorted(set(own)))
-        outside = None if Path(command[0]) in files else Path(command[0])
-        version = self.versions.digest(files, task.run or "", task.env, outside)
-        return Located(task.name, command, code, program, files, version, explicit)
+    def _with_files(self, task: Task, found: _Found) -> Located:
+        """All that belongs to a task, and its version."""
+        tasks = self.circuit.tasks if self.circuit is not None else ()
+        apart = found.code != self.folder and found.code.is_relative_to(self.folder)
+        root = found.code if apart else self.folder
+        node = _speaks("node", SCRIPTS, found)
+        belongings = gather(
+            root,
+            found.own,
+            self.versions.ignoring,
+            whole=apart or len(tasks) == 1,
+            python=_speaks("python", {".py"}, found),
+            node=node,
+            others=self._others(task) - found.own if node and len(tasks) > 1 else (),
+        )
+        version = self.versions.digest(belongings.files, task.run or "", task.env)
+        return Located(
+            task.name,
+            found.command,
+            found.code,
+            found.program,
+            belongings.files,
+            version,
+            found.explicit,
+            belongings.left_out,
+        )
+
+    def _others(self, task: Task) -> frozenset[Path]:
+        """What the programs of the other tasks use."""
+        files: set[Path] = set()
+        for other in self.circuit.tasks if self.circuit is not None else ():
+            if other.name != task.name:
+                with suppress(NoCode):
+                    files |= self._find(other).own
+        return frozenset(files)
 
     def _named(self, name: str) -> Path:
         """What has a task's name: an executable, else one with an ending, else a folder."""
@@ -131,16 +190,17 @@ class Locator:
             f"put {name}.py or an executable {name} beside the wiring, or add a line: run = COMMAND",
         )
 
-    def of_folder(self, task: Task, folder: Path) -> Located:
-        """The code of a task that has a folder of its own."""
-        line = procfile_command(folder)
-        if line is not None:
-            return self._run_line(task, line, folder, explicit="{" in line)
-        main = main_program(folder)
-        if main is None:
-            cure = f"put a main.py, an executable main or a Procfile into {folder.name}/"
-            raise NoCode("no-code", f"the folder {folder.name}/ has no program", cure)
-        return self.of_program(task, main, folder)
+
+def with_lock(located: Located, task: Task, folder: Path, lock: Path) -> Located:
+    """The same code after a lock of its libraries was made beside it."""
+    files = tuple(sorted({*located.files, lock}))
+    return replace(located, files=files, version=Versions(folder).digest(files, task.run or "", task.env))
+
+
+def _speaks(interpreter: str, endings: Collection[str], found: _Found) -> bool:
+    """Whether a task's code is of some language: its libraries are nothing to other tasks."""
+    by = Path(found.command[0]).name.startswith(interpreter)
+    return by or any(path.suffix in endings for path in found.own)
 
 
 def main_program(folder: Path) -> Path | None:

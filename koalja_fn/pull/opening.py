@@ -23,16 +23,18 @@ from koalja_fn.pull.stamps import settle, stamps, unchanged
 from koalja_fn.wiring.names import normalised
 
 _FORMAT = 1
+_CACHE = "circuit.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A circuit with its code; `watched` are the files that decide what it is, with their stamps."""
+    """A circuit with its code; `watched` is what decides what it is, with stamps. `fresh`: it was just parsed."""
 
     circuit: Circuit
     folder: Path
     located: dict[str, Located]
     watched: dict[str, Any]
+    fresh: bool
 
 
 def compiled(path: Path, state: Path) -> Compiled:
@@ -42,9 +44,8 @@ def compiled(path: Path, state: Path) -> Compiled:
         WiringError: The wiring has errors; all findings are in it.
         NotFound, UsageError: There is no circuit, or more than one.
     """
-    cache = state / "make" / "circuit.json"
-    found = _cached(path, cache)
-    return found if found is not None else _opened(path, cache)
+    found = _cached(path, state / "make" / _CACHE)
+    return found if found is not None else _opened(path)
 
 
 def surroundings(path: Path) -> list[Any]:
@@ -90,12 +91,13 @@ def _cached(path: Path, cache: Path) -> Compiled | None:
             Path(data["folder"]),
             {name: _located(one) for name, one in data["located"].items()},
             data["watched"],
+            fresh=False,
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None  # it is a cache
 
 
-def _opened(path: Path, cache: Path) -> Compiled:
+def _opened(path: Path) -> Compiled:
     from koalja_fn.local.workplace import findings_error
     from koalja_fn.program.folder import open_circuit
 
@@ -104,9 +106,7 @@ def _opened(path: Path, cache: Path) -> Compiled:
         raise findings_error(opened)
     folder = opened.folder.resolve()
     watched = _watched(folder, opened.file, opened.circuit, opened.located)
-    found = Compiled(opened.circuit, folder, dict(opened.located), watched)
-    _keep(found, path, cache)
-    return found
+    return Compiled(opened.circuit, folder, dict(opened.located), watched, fresh=True)
 
 
 def _watched(
@@ -118,7 +118,7 @@ def _watched(
         files |= {str(one) for one in code.files}
         folders |= {str(one.parent) for one in code.files}
         files.add(code.command[0])
-        if code.code != folder:
+        if code.code != folder or len(located) == 1:  # all of the folder is the task's
             folders |= _below(code.code)
     for one in {*folders, str(folder)}:
         files |= {f"{one}/{name}" for name in (".gitignore", ".koaljaignore")}
@@ -144,7 +144,8 @@ def _below(folder: Path) -> set[str]:
     return found
 
 
-def _keep(found: Compiled, path: Path, cache: Path) -> None:
+def keep(found: Compiled, path: Path, state: Path) -> None:
+    """Keep what was parsed for the next time."""
     settle(found.watched["files"].values())
     if not still(found.watched):
         return  # somebody is editing: the next one looks again
@@ -155,7 +156,7 @@ def _keep(found: Compiled, path: Path, cache: Path) -> None:
         "circuit": plain_circuit(found.circuit),
         "located": {name: _plain(one) for name, one in found.located.items()},
     }
-    write(cache, data)
+    write(state / "make" / _CACHE, data)
 
 
 def write(cache: Path, data: Any) -> None:

@@ -13,12 +13,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from koalja_fn.commands import main
-from koalja_fn.pack.collecting import VERSION_LABEL, collect, is_secret
+from koalja_fn.pack.collecting import VERSION_LABEL, collect
 from koalja_fn.pack.labels import LIFECYCLE_LABEL
 from koalja_fn.pack.oci.client import RegistryClient
 from koalja_fn.pack.oci.image import BaseImage, load_base
 from koalja_fn.pack.oci.reference import target
 from koalja_fn.pack.oci.values import Platform
+from koalja_fn.program.confidential import is_secret
 from koalja_fn.program.folder import open_circuit
 from tests.pack import containers
 
