@@ -65,9 +65,9 @@ def make(
 
     \b
     Examples:
-      koalja-fn make examples/build
-      koalja-fn make examples/build program -j 4
-      koalja-fn make examples/build --dry-run
+      koalja-fn make build
+      koalja-fn make build program -j 4
+      koalja-fn make build --dry-run
 
     \b
     Exit status: 0 fine; 3 the wiring has errors; 4 a program failed; 6 another run has the folder;

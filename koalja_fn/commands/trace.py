@@ -11,10 +11,11 @@ from koalja_fn.commands.asking import choose_folder, exactly_one, folder_option,
 from koalja_fn.commands.shared import emit_json, output_option, reports_errors
 from koalja_fn.errors import NotFound
 from koalja_fn.local.opening import find_folder
-from koalja_fn.registry import Transaction
+from koalja_fn.registry import Transaction, stories
 from koalja_fn.story.backward import backward
 from koalja_fn.story.finding import find, find_payload
 from koalja_fn.story.forward import forward
+from koalja_fn.story.making import MadeStory, find_made, find_made_payload, made_text, story_of
 from koalja_fn.story.passport import Limits, Passport
 from koalja_fn.story.telling import passport_text
 from koalja_fn.story.words import plural
@@ -34,7 +35,8 @@ def trace(
     """Tell where a value came from: each stop with times, versions of code, attempts and remarks.
 
     ID is the id of a value or of a snapshot, or the first characters of one, at least four. FILE is a file
-    with the content of a value: one in an out-tray, or a copy of it.
+    with the content of a value: one in an out-tray, or a copy of it. Values that `koalja-fn make` made are
+    found as well.
 
     \b
     Examples:
@@ -47,7 +49,12 @@ def trace(
     word = exactly_one(rest, "ID or FILE")
     limits = Limits(depth=depth, wide=None, most=None) if full else Limits(depth=depth)
     with opened(where) as registry:
-        passport, others = registry.read(lambda tx: _passport(tx, word, ahead, limits))
+        made = None if ahead else registry.read(lambda tx: _made(tx, word))
+        if made is None:
+            passport, others = registry.read(lambda tx: _passport(tx, word, ahead, limits))
+    if made is not None:
+        emit_json(made.to_json()) if output == "json" else click.echo(made_text(made))
+        return
     if output == "json":
         emit_json(passport.to_json())
         return
@@ -80,6 +87,16 @@ def _passport(tx: Transaction, word: str, ahead: bool, limits: Limits) -> tuple[
     if told is None:
         raise NotFound(f"nothing is known of {start}")
     return told, others
+
+
+def _made(tx: Transaction, word: str) -> MadeStory | None:
+    """The story of a value that `make` made, where it is not one that arrived on a wire as well."""
+    if Path(word).is_file():
+        digest = _digest(Path(word))
+        value = None if stories.with_digest(tx, digest, 1) else find_made_payload(tx, digest)
+    else:
+        value = None if stories.value_ids(tx, word.lower(), 1) else find_made(tx, word)
+    return story_of(tx, value) if value is not None else None
 
 
 def _digest(path: Path) -> str:

@@ -35,14 +35,21 @@ def build(site: Site, caller: Caller, plan: Plan, known: Known, run: int) -> Bui
         try:
             return _pass(site, caller, plan, known, run)
         except Damaged as damaged:
-            key = damaged.key
-            site.options.told(f"what execution {key[:12]} made is damaged or missing: it is made again")
-            site.registry.transact(lambda tx, key=key: making.forget(tx, key))  # type: ignore[misc]
+            _forget(site, damaged.value)
     raise StoreError(
         "payloads are damaged again and again",
         why="what was just made could not be read back",
         cure="koalja-fn doctor --verify; see whether the disk is failing",
     )
+
+
+def _forget(site: Site, value: AnnotatedValue) -> None:
+    """Forget a payload that is damaged, and the execution that made it: the next pass brings both again."""
+    what = f"value {value.id[:12]} of wire {value.wire}"
+    site.options.told(f"{what} is damaged or missing in the store: it is brought again")
+    site.store.delete(value.digest)
+    if value.snapshot:
+        site.registry.transact(lambda tx: making.forget(tx, value.snapshot))
 
 
 def codes(site: Site, tasks: Sequence[Task], known: Known) -> dict[str, Code]:
@@ -97,8 +104,8 @@ class _Executor:
     def _executed(self, execution: Execution) -> Done:
         for member in execution.members:
             for value in member.values:
-                if value.snapshot and not self._site.store.verify(value.digest):
-                    return Done(execution, damaged=value.snapshot)
+                if not self._site.store.verify(value.digest):
+                    return Done(execution, damaged=value)
         result = self._caller.call(self._job(execution), self._site.stop)
         if not result.ok:
             failure = Failure(

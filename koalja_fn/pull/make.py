@@ -16,6 +16,7 @@ from koalja_fn.local.holding import hold
 from koalja_fn.local.opening import open_registry, state_folder
 from koalja_fn.program.cancel import Cancel
 from koalja_fn.pull import trail
+from koalja_fn.pull.opening import Compiled, compiled
 from koalja_fn.pull.runs import Built, Failure, Options
 
 
@@ -58,8 +59,9 @@ def make(
     known = trail.follow(state_folder(folder), key)
     if known is not None:
         return Answer(known["circuit"], known["wires"], cached=known["cached"], unchanged=True)
-    with hold(folder, patience) as state:
-        return _make(path, wanted, options, stop, state, key)
+    found = compiled(path, state_folder(folder))
+    with hold(found.folder, patience) as state:
+        return _make(path, found, wanted, options, stop, state, key)
 
 
 def folder_of(path: Path) -> Path:
@@ -67,18 +69,21 @@ def folder_of(path: Path) -> Path:
     return (path if path.is_dir() else path.parent).resolve()
 
 
-def _make(path: Path, wanted: Sequence[str], options: Options, stop: Cancel, state: Path, key: str) -> Answer:
+def _make(
+    path: Path, found: Compiled, wanted: Sequence[str], options: Options, stop: Cancel, state: Path, key: str
+) -> Answer:
     from koalja_fn.program.calling import Caller
     from koalja_fn.pull.building import build
     from koalja_fn.pull.course import Site
     from koalja_fn.pull.known import Known
-    from koalja_fn.pull.opening import compiled
+    from koalja_fn.pull.opening import keep
     from koalja_fn.pull.planning import plan
     from koalja_fn.pull.writing import write_sinks
     from koalja_fn.registry import making
     from koalja_fn.store import FileStore
 
-    found = compiled(path, state)
+    if found.fresh:
+        keep(found, path, state)
     goal = plan(found.circuit, wanted)
     with (
         closing(open_registry(found.folder)) as registry,

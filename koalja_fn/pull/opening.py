@@ -28,7 +28,7 @@ _CACHE = "circuit.json"
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A circuit with its code; `watched` is what decides what it is, with stamps. `fresh`: it was just parsed."""
+    """A circuit with its code; `watched` decides what it is, with stamps. `fresh`: it was just parsed."""
 
     circuit: Circuit
     folder: Path

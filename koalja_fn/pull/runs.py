@@ -67,22 +67,22 @@ class Options:
 
 
 class Damaged(Exception):
-    """A payload of an earlier execution is not there, or is not what it was."""
+    """The payload of a value is not there, or is not what it was."""
 
-    def __init__(self, key: str) -> None:
-        super().__init__(key)
-        self.key = key
+    def __init__(self, value: AnnotatedValue) -> None:
+        super().__init__(value.id)
+        self.value = value
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How an execution ended; `damaged` is the key of an earlier one whose payload is not what it was."""
+    """How an execution ended; `damaged` is an input whose payload is not what it was."""
 
     execution: Execution
     values: tuple[AnnotatedValue, ...] = ()
     seconds: float = 0.0
     failure: Failure | None = None
-    damaged: str = ""
+    damaged: AnnotatedValue | None = None
     cancelled: bool = False
     trouble: BaseException | None = None
 

@@ -35,6 +35,13 @@ wire mean
     to = outbox/mean.json
 """
 
+BUILD = """\
+(source) compile (program)
+    run = cp {source} {out.program}
+wire source
+    from = *.c
+"""
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -46,6 +53,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for wire, text in (("temp", "1"), ("wind", "2"), ("wind", "bad")):
             assert koalja("send", folder, wire, "-d", text).returncode == 0
         assert koalja("run", "--once", "-q", folder).returncode == 4
+    (here / "build").mkdir()
+    (here / "build/build.koalja").write_text(BUILD)
+    (here / "build/main.c").write_text("int main(void) { return 0; }")
     (here / "data").mkdir()
     event = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "data": 1}
     for name, text in (("data/1.json", "3"), ("reading.json", "4"), ("event.json", json.dumps(event))):

@@ -3,42 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
-import pytest
+from .pages import ROOT, commands, shell
 
-ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
-
-
-def commands(text: str) -> list[str]:
-    """The indented lines of a page that call something, without their comments."""
-    found = [re.sub(r"\s{2,}#.*$", "", line.strip()) for line in text.splitlines() if line.startswith("    ")]
-    return [line for line in found if re.search(r"\b(koalja-fn|cd|python3|sh)\b", line)]
-
-
-@pytest.fixture
-def environ(tmp_path: Path) -> dict[str, str]:
-    """An environment in which `koalja-fn` is this checkout's."""
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    tool = tools / "koalja-fn"
-    tool.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m koalja_fn "$@"\n')
-    tool.chmod(0o755)
-    return {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
-
-
-def shell(line: str, cwd: Path, environ: dict[str, str]) -> str:
-    done = subprocess.run(
-        ["sh", "-ec", line], cwd=cwd, env=environ, capture_output=True, text=True, timeout=100
-    )
-    assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
 
 
 def test_the_first_command_fuses_real_readings_and_the_next_ones_tell_where_they_came_from(
