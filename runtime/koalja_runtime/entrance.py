@@ -25,8 +25,8 @@ from koalja_runtime import telling
 from koalja_runtime.bells import Bells
 from koalja_runtime.joining import Joined
 
-# Many attributes cost time before they are refused; what comes in as one event is small or a body.
-LIMITS = events.Limits()
+# Structured events and batches are read in memory, of which a container has little; large data are streamed.
+LIMITS = events.Limits(document=8 << 20)
 _GIVE_BODY = "return=representation"
 
 

@@ -19,6 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 AGAIN = {404, 408, 409, 429}
+OF_BROKER = {"Prefer": "reply", "Kn-Namespace": "ns"}
 
 
 @dataclass(frozen=True)
@@ -137,9 +138,7 @@ class Broker:
         status, said = 0, b""
         for attempt in range(self.retries + 1):
             began = time.monotonic()
-            status, said = post(
-                trigger.subscriber, event, kind, body, {"Prefer": "reply", "Kn-Namespace": "ns"}
-            )
+            status, said = post(trigger.subscriber, event, kind, body, OF_BROKER)
             self.deliveries.append(Delivery(trigger.name, event, status, time.monotonic() - began))
             if status in (202, 204) or (status == 200 and not said):
                 return True

@@ -32,6 +32,8 @@ from tests.runtime.broker import Broker, Trigger, links, send
 
 RUNTIME = Path(__file__).resolve().parents[2] / "runtime/koalja_runtime/__main__.py"
 LEASE = 2.0
+# As in a container without capabilities; whoever is root here can otherwise look into any process.
+WITHOUT_RIGHTS = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
 
 
 def free_port() -> int:
@@ -41,15 +43,15 @@ def free_port() -> int:
 
 
 def start_runtime(
-    folder: Path, environ: Mapping[str, str], log: Path, *arguments: str, stdin: int = subprocess.DEVNULL
+    folder: Path, environ: Mapping[str, str], log: Path, *arguments: str, plain: bool = False
 ) -> subprocess.Popen[bytes]:
     """Start the image's entry point, in a session of its own, with this environment only."""
     with open(log, "ab") as out:
         return subprocess.Popen(
-            [sys.executable, "-I", str(RUNTIME), *arguments],
+            [*(WITHOUT_RIGHTS if plain else ()), sys.executable, "-I", str(RUNTIME), *arguments],
             cwd=folder,
             env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **environ},
-            stdin=stdin,
+            stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
             start_new_session=True,
@@ -74,6 +76,7 @@ class Pod:
     folder: Path
     environ: dict[str, str]
     scratch: Path
+    plain: bool = False
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -88,7 +91,7 @@ class Pod:
     def start(self) -> None:
         environ = {**self.environ, "PORT": str(self.port), "KOALJA_HOST": "127.0.0.1"}
         environ["KOALJA_SCRATCH"] = str(self.scratch)
-        self.process = start_runtime(self.folder, environ, self.log)
+        self.process = start_runtime(self.folder, environ, self.log, plain=self.plain)
 
     def wait(self, path: str = "/readyz") -> None:
         wait_for(lambda: self._get(path) == 200, what=f"{path} of {self.log}: {self.log.read_text()[-2000:]}")
@@ -132,7 +135,9 @@ class Cluster:
         places: int = 1,
         settings: Mapping[str, str] | None = None,
         broker: Broker | None = None,
+        plain: bool = False,
     ) -> None:
+        self.plain = plain
         self.folder, self.home = folder, home
         home.mkdir(parents=True, exist_ok=True)
         self.where = registry or f"sqlite:{home / 'registry.db'}"
@@ -157,7 +162,8 @@ class Cluster:
 
     def _add(self, name: str, count: int, more: Mapping[str, str]) -> None:
         self.pods[name] = [
-            Pod(self.folder, {**self.environ, **more}, self.home / f"{name}-{n}") for n in range(count)
+            Pod(self.folder, {**self.environ, **more}, self.home / f"{name}-{n}", self.plain)
+            for n in range(count)
         ]
         self.proxies[name] = Proxy(self.pods[name])
 

@@ -126,7 +126,7 @@ JOBS = """
 
 
 def test_a_job_finds_its_snapshot_formed_runs_it_and_rings(deploy: Deploy) -> None:
-    """Nobody listens for a job's rings: who puts values on its wires forms its snapshots for KEDA to count."""
+    """Nobody listens for a job's rings: who puts values on its wires forms for KEDA to count."""
     cluster = deploy(JOBS)
     assert cluster.send("in", b"x") == 202
     assert cluster.ready("heavy") == 1
