@@ -40,6 +40,11 @@ class Tx:
         """Execute; how many rows changed does not matter."""
         self._connection.execute(sql, params)
 
+    def later(self, sql: str, *params: Any) -> Callable[[], list[tuple[Any, ...]]]:
+        """Return what gives all rows."""
+        rows = self.all(sql, *params)
+        return lambda: rows
+
     def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         """Execute once for each row."""
         self._connection.executemany(sql, rows)

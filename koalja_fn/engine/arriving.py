@@ -260,11 +260,10 @@ def arrive(
         Full: A reader's backlog is full; nothing is placed.
     """
     wires = sorted({c.offer.wire for c in candidates})
-    ends = values.hold(tx, [plan.wires[wire] for wire in wires])
+    ends, known = values.hold_and_look(tx, [plan.wires[wire] for wire in wires], [c.id for c in candidates])
     full = backlog.full_reader(tx, plan, wires)
     if full is not None:
         raise _full(full)
-    known = values.known(tx, [c.id for c in candidates])
     receipts: dict[int, Receipt] = {}
     for wire in wires:
         mine = {n: c for n, c in enumerate(candidates) if c.offer.wire == wire}

@@ -80,18 +80,15 @@ def claim(
     """
     if plan.task.service:
         return []
-    held = tasks.hold(tx, plan.id)
-    if held.generation != plan.generation:
+    most = min(most, plan.task.concurrency)
+    if most <= 0:
         return []
-    places = min(most, plan.task.concurrency - snapshots.running(tx, plan.id))
-    if places <= 0:
+    at_hand = snapshots.at_hand(tx, plan.id, most, strict=plan.task.strict)
+    places = min(most, plan.task.concurrency - at_hand.running)
+    if places <= 0 or at_hand.generation != plan.generation:
         return []
-    now = max(now, held.latest)  # what another process has just formed is due, whatever its clock says
-    if plan.task.strict:
-        first = snapshots.first_open(tx, plan.id)
-        found = [first] if first and first.state == "ready" and first.due <= now else []
-    else:
-        found = snapshots.ready(tx, plan.id, now, places)
+    now = max(now, at_hand.latest)  # what another process has just formed is due, whatever its clock says
+    found = [s for s in at_hand.following[:places] if s.state == "ready" and s.due <= now]
     if not found or backlog.full_reader(tx, circuit, plan.task.output_wires) is not None:
         return []
     until = now + round(lease * SECOND)
@@ -159,11 +156,9 @@ def release(tx: Transaction, now: int, claim: Claim, ending: Ending | None = Non
 
 def settle(tx: Transaction, plan: TaskPlan, rid: int, sign: int) -> None:
     """Count a snapshot's new values as settled (or, with `sign` -1, as waiting again)."""
-    firsts = {item.name: plan.wires[item.wires[0]] for item in plan.spec.inputs}
-    for item in snapshots.inputs_of(tx, rid):
-        wire = item.wire if item.wire is not None else firsts.get(item.input)
-        if item.fresh and wire is not None:
-            tasks.settle(tx, plan.id, wire, sign * item.fresh)
+    tasks.settle_windows(tx, plan.id, rid, sign)
+    for item in plan.spec.inputs:
+        tasks.settle_admissions(tx, plan.id, plan.wires[item.wires[0]], rid, item.name, sign)
 
 
 def _few_members(tx: Transaction, rid: int) -> tuple[Members, ...] | None:

@@ -48,12 +48,11 @@ def form(
     Raises:
         Stale: The task has another generation than the plan.
     """
-    row = tasks.lock(tx, plan.id)
+    row, links = tasks.lock_with_links(tx, plan.id)
     if row.generation != plan.generation:
         raise Stale(plan.name)
     if not plan.streams:
         return _form_scheduled(tx, max(clock(), row.latest), plan, row)
-    links = tasks.links(tx, plan.id)
     taken, more = take(tx, plan.spec, links, _BATCH)
     now = max(clock(), row.latest)
     state = current_state(tx, plan.spec, row, remembered)

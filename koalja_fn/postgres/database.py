@@ -76,6 +76,10 @@ class Tx:
         """Execute; how many rows changed does not matter."""
         self._execute(sql, params)
 
+    def later(self, sql: str, *params: Any) -> Callable[[], list[tuple[Any, ...]]]:
+        """Execute, and return what gives all rows, once."""
+        return self._execute(sql, params).fetchall
+
     def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         """Execute once for each row."""
         for row in rows:

@@ -21,6 +21,7 @@ from koalja_fn import postgres, sqlite
 from koalja_fn.errors import RegistryError
 
 T = TypeVar("T")
+Rows = Callable[[], list[tuple[Any, ...]]]
 
 
 class Transaction(Protocol):
@@ -35,6 +36,10 @@ class Transaction(Protocol):
 
     def do(self, sql: str, *params: Any) -> None:
         """Execute; how many rows changed does not matter, so a server need not be waited for."""
+        ...
+
+    def later(self, sql: str, *params: Any) -> Rows:
+        """Execute; the rows are asked for later, so that several statements travel to a server together."""
         ...
 
     def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:

@@ -48,6 +48,14 @@ _COLUMNS = (
     "coalesce(owner, ''), coalesce(claimed, 0), coalesce(finished, 0), coalesce(version, ''), "
     "coalesce(lease, 0)"
 )
+_RUNNING = "SELECT count(*) FROM snapshot WHERE task = ? AND state = 'running'"
+_FIRST_READY = (
+    f"SELECT {_COLUMNS} FROM snapshot WHERE task = ? AND state = 'ready' ORDER BY due, number LIMIT ?"
+)
+_FIRST_OPEN = (
+    f"SELECT {_COLUMNS} FROM snapshot WHERE task = ? AND state IN ('ready', 'running', 'dead')"
+    " ORDER BY number LIMIT 1"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,19 +142,38 @@ def ready(tx: Transaction, task: int, now: int, most: int) -> list[Stored]:
     return [Stored(*row) for row in rows]
 
 
+@dataclass(frozen=True, slots=True)
+class AtHand:
+    """What a claim is made of: the wiring generation in force, the time of the log's last record, how many
+    snapshots are claimed, and those next in turn, whether their time has come or not.
+    """
+
+    generation: int
+    latest: int
+    running: int
+    following: list[Stored]
+
+
+def at_hand(tx: Transaction, task: int, most: int, *, strict: bool) -> AtHand:
+    """Take the task's lock, and look; `strict` looks at the earliest snapshot that is not finished only."""
+    held = tx.later("SELECT generation, latest FROM task WHERE id = ? /* lock */", task)
+    # Counted by a statement of its own: one that has waited for a lock sees what was there before.
+    count = tx.later(_RUNNING, task)
+    following = tx.later(_FIRST_OPEN, task) if strict else tx.later(_FIRST_READY, task, most)
+    ((generation, latest),) = held()
+    ((running,),) = count()
+    return AtHand(generation, latest, running, [Stored(*row) for row in following()])
+
+
 def first_open(tx: Transaction, task: int) -> Stored | None:
     """The earliest snapshot that is not finished: ready, running or a dead letter."""
-    row = tx.one(
-        f"SELECT {_COLUMNS} FROM snapshot WHERE task = ? AND state IN ('ready', 'running', 'dead')"
-        " ORDER BY number LIMIT 1",
-        task,
-    )
+    row = tx.one(_FIRST_OPEN, task)
     return Stored(*row) if row else None
 
 
 def running(tx: Transaction, task: int) -> int:
     """How many of the task's snapshots are claimed."""
-    row = tx.one("SELECT count(*) FROM snapshot WHERE task = ? AND state = 'running'", task)
+    row = tx.one(_RUNNING, task)
     return int(row[0]) if row else 0
 
 

@@ -30,14 +30,6 @@ class TaskRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A task whose lock we have: the wiring generation in force, the time of its log's last record."""
-
-    generation: int
-    latest: int
-
-
-@dataclass(frozen=True, slots=True)
 class LinkRow:
     """A reader of a wire: `position` is the next value to read, `head` how many there are."""
 
@@ -66,6 +58,10 @@ class LogRecord:
 
 
 _TASK = "id, name, generation, epoch, spec, state, state_at, log_head, formed, due, retired, latest"
+_LINKS = (
+    "SELECT l.wire, w.name, l.input, l.start, l.position, w.head, l.used, l.settled, l.retired"
+    " FROM link l JOIN wire w ON w.id = l.wire WHERE l.task = ? AND l.retired <= ? ORDER BY w.name"
+)
 
 
 def circuit_id(tx: Transaction, name: str) -> int | None:
@@ -126,20 +122,24 @@ def by_name(tx: Transaction, circuit: int, name: str) -> TaskRow | None:
 
 def lock(tx: Transaction, task: int) -> TaskRow:
     """The task's row, and its lock, as `hold`."""
-    row = tx.one(f"SELECT {_TASK} FROM task WHERE id = ? /* lock */", task)
-    assert row is not None
-    return TaskRow(*row)
+    return lock_with_links(tx, task)[0]
 
 
-def hold(tx: Transaction, task: int) -> Held:
+def lock_with_links(tx: Transaction, task: int) -> tuple[TaskRow, list[LinkRow]]:
+    """The task's row, its links that are in use, and its lock, as `hold`."""
+    rows = tx.later(f"SELECT {_TASK} FROM task WHERE id = ? /* lock */", task)
+    links = tx.later(_LINKS, task, 0)
+    (row,) = rows()
+    return TaskRow(*row), [LinkRow(*link) for link in links()]
+
+
+def hold(tx: Transaction, task: int) -> None:
     """Take a task's lock: until the transaction ends nobody else changes its log, links or snapshots.
 
     Whoever takes several does so in the order of the tasks' rows, before any lock of a wire. What was read
     before may have changed meanwhile.
     """
-    row = tx.one("SELECT generation, latest FROM task WHERE id = ? /* lock */", task)
-    assert row is not None
-    return Held(*row)
+    tx.do("SELECT id FROM task WHERE id = ? /* lock */", task)
 
 
 def hold_all(tx: Transaction, tasks: Iterable[int]) -> None:
@@ -165,13 +165,7 @@ def hold_circuit(tx: Transaction, circuit: int) -> int:
 
 def links(tx: Transaction, task: int, *, retired: bool = False) -> list[LinkRow]:
     """The task's links; with `retired` those too that are kept for its return."""
-    rows = tx.all(
-        "SELECT l.wire, w.name, l.input, l.start, l.position, w.head, l.used, l.settled, l.retired"
-        " FROM link l JOIN wire w ON w.id = l.wire WHERE l.task = ? AND l.retired <= ? ORDER BY w.name",
-        task,
-        int(retired),
-    )
-    return [LinkRow(*row) for row in rows]
+    return [LinkRow(*row) for row in tx.all(_LINKS, task, int(retired))]
 
 
 def append(tx: Transaction, task: int, records: Iterable[LogRecord], wires: Mapping[str, int]) -> None:
@@ -255,6 +249,36 @@ def move_link(tx: Transaction, task: int, wire: int, position: int, used: int, s
 def settle(tx: Transaction, task: int, wire: int, count: int) -> None:
     """Count values of an input that are in a finished snapshot now (or, below 0, no longer)."""
     tx.do("UPDATE link SET settled = settled + ? WHERE task = ? AND wire = ?", count, task, wire)
+
+
+def settle_windows(tx: Transaction, task: int, snapshot: int, sign: int) -> None:
+    """Count the new values of a snapshot's windows that are ranges of a wire."""
+    tx.do(
+        "UPDATE link SET settled = settled + ? * (SELECT sum(i.fresh) FROM snapshot_input i"
+        " WHERE i.snapshot = ? AND i.wire = link.wire) WHERE task = ? AND wire IN"
+        " (SELECT i.wire FROM snapshot_input i WHERE i.snapshot = ? AND i.fresh > 0)",
+        sign,
+        snapshot,
+        task,
+        snapshot,
+    )
+
+
+def settle_admissions(tx: Transaction, task: int, wire: int, snapshot: int, name: str, sign: int) -> None:
+    """Count the new values of a snapshot's input that counts admissions, at the input's first wire."""
+    tx.do(
+        "UPDATE link SET settled = settled + ? * (SELECT sum(i.fresh) FROM snapshot_input i"
+        " WHERE i.snapshot = ? AND i.input = ? AND i.wire IS NULL) WHERE task = ? AND wire = ? AND EXISTS"
+        " (SELECT 1 FROM snapshot_input i WHERE i.snapshot = ? AND i.input = ? AND i.wire IS NULL"
+        " AND i.fresh > 0)",
+        sign,
+        snapshot,
+        name,
+        task,
+        wire,
+        snapshot,
+        name,
+    )
 
 
 def pass_over(

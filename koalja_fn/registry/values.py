@@ -61,28 +61,32 @@ def from_row(row: tuple[Any, ...]) -> AnnotatedValue:
     )
 
 
-def known(tx: Transaction, ids: Sequence[str]) -> dict[str, tuple[str, int]]:
-    """Digest and position of those values that are there already, by id."""
-    found: dict[str, tuple[str, int]] = {}
-    for begin in range(0, len(ids), _MANY):
-        some = ids[begin : begin + _MANY]
-        rows = tx.all(f"SELECT id, digest, position FROM value WHERE id IN ({_places(some)})", *some)
-        found |= {row[0]: (row[1], row[2]) for row in rows}
-    return found
-
-
 def hold(tx: Transaction, wires: Collection[int]) -> dict[int, End]:
     """The ends of wires; nobody else places a value on them until the transaction ends.
 
     Locks of wires are taken in the order of their names, and after those of tasks.
     """
+    return hold_and_look(tx, wires, ())[0]
+
+
+def hold_and_look(
+    tx: Transaction, wires: Collection[int], ids: Sequence[str]
+) -> tuple[dict[int, End], dict[str, tuple[str, int]]]:
+    """The ends of wires, as `hold`; and which values are there already: digest and position by id."""
     if not wires:
-        return {}
-    rows = tx.all(
+        return {}, {}
+    ends = tx.later(
         f"SELECT id, head, latest FROM wire WHERE id IN ({_places(wires)}) ORDER BY name, id /* lock */",
         *wires,
     )
-    return {row[0]: End(row[1], row[2]) for row in rows}
+    some = [ids[begin : begin + _MANY] for begin in range(0, len(ids), _MANY)]
+    known = [
+        tx.later(f"SELECT id, digest, position FROM value WHERE id IN ({_places(few)})", *few) for few in some
+    ]
+    return (
+        {row[0]: End(row[1], row[2]) for row in ends()},
+        {row[0]: (row[1], row[2]) for rows in known for row in rows()},
+    )
 
 
 def move_head(tx: Transaction, wire: int, head: int, latest: int) -> None:

@@ -40,6 +40,10 @@ class Planned:
         self.look(sql, params)
         self.tx.do(sql, *params)
 
+    def later(self, sql, *params):
+        self.look(sql, params)
+        return self.tx.later(sql, *params)
+
     def many(self, sql, rows):
         self.tx.many(sql, rows)
 
