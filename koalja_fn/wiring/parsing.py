@@ -10,12 +10,12 @@ import re
 import threading
 from collections.abc import Iterator
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
-from lark import Lark, Token
+from lark import Token
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
+from koalja_fn.wiring import tables
 from koalja_fn.wiring.building import Builder
 from koalja_fn.wiring.comments import attach
 from koalja_fn.wiring.findings import Notebook
@@ -36,12 +36,13 @@ _PLAIN = {
 _MOST_NAMED = 4
 
 
-class _LineEnds:
+class LineEnds:
     """Lets a line's end through only where it counts: at the end of a rule's head."""
 
     always_accept = ("_NL",)
 
     def process(self, stream: Iterator[Token]) -> Iterator[Token]:
+        """The tokens that count, in order."""
         rule, depth = False, 0
         for token in stream:
             kind = token.type
@@ -65,16 +66,8 @@ class _Parser:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.comments: list[Word] = []
-        grammar = files("koalja_fn.wiring").joinpath("grammar.lark").read_text(encoding="utf-8")
-        self.lark = Lark(
-            grammar,
-            start="file",
-            parser="lalr",
-            lexer="contextual",
-            postlex=_LineEnds(),
-            maybe_placeholders=False,
-            transformer=Builder(),
-            lexer_callbacks={"COMMENT": self._comment},
+        self.lark = tables.parser(
+            postlex=LineEnds(), transformer=Builder(), lexer_callbacks={"COMMENT": self._comment}
         )
 
     def _comment(self, token: Token) -> Token:
