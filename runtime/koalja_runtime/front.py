@@ -18,6 +18,8 @@ from koalja_runtime.settings import Settings
 Start = Callable[..., Any]
 _WARM_UP = 0.05
 _PAUSE = 1.0
+# Whoever asks while it is being opened waits so long, and is then asked to come again.
+_PATIENCE = 10.0
 
 
 class Desk(Protocol):
@@ -80,7 +82,9 @@ class Front:
             self._desk.close()
 
     def _open(self) -> Desk | None:
-        with self._opening:
+        if not self._opening.acquire(timeout=_PATIENCE):
+            return None
+        try:
             lately = self._failed > 0 and time.monotonic() - self._failed < _PAUSE
             if self._desk is not None or lately:
                 return self._desk
@@ -90,6 +94,8 @@ class Front:
                 self._failed = time.monotonic()
                 self._tell(error)
             return self._desk
+        finally:
+            self._opening.release()
 
     def _tell(self, error: Exception) -> None:
         text = f"koalja: {type(error).__name__} while opening: {error}\n"
