@@ -358,7 +358,7 @@ class Worker:
     def _execute(self, post: Post, claim: Claim, span: Span, *, alone: bool = False) -> Claim | None:
         first = span.claimed == 0
         span.claimed += 1
-        left = max(1.0, span.until - time.monotonic())
+        left = max(1.0, round(span.until - time.monotonic(), 1))
         if first and not alone:  # it has all the time there is: what is too long even so is told as such
             task = claim.plan.task
             claim = replace(

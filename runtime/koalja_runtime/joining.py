@@ -12,6 +12,8 @@ from koalja_fn.engine.plans import TaskPlan
 from koalja_fn.engine.working import Post
 from koalja_fn.errors import KoaljaError, NotFound
 from koalja_fn.program.calling import Caller
+from koalja_fn.program.cancel import Cancel
+from koalja_fn.program.contract import Job, Reason, Result
 from koalja_fn.program.locating import Located
 from koalja_fn.registry import Registry, connect, standing, tasks
 from koalja_fn.registry.registry import Transaction
@@ -67,6 +69,24 @@ class Joined:
         self.registry.close()
 
 
+class TimelyCaller(Caller):
+    """Calls programs; where it was the request's end that cut one off it says what to do about it.
+
+    `own` is the timeout that the wiring gives the task, in seconds.
+    """
+
+    own: float | None = None
+
+    def call(self, job: Job, stop: Cancel | None = None) -> Result:
+        """Run `job` to its end, as `Caller.call` does."""
+        result = super().call(job, stop)
+        cut = job.timeout is not None and (self.own is None or job.timeout < self.own)
+        if result.reason is not Reason.TIMEOUT or not cut:
+            return result
+        cure = "what may take longer than a request says `mode = job`"
+        return replace(result, message=f"{result.message}, which is how long a request may be\n  try: {cure}")
+
+
 class Bench:
     """The task of this image with its program: what `post` needs besides the registry."""
 
@@ -84,7 +104,7 @@ class Bench:
         self._located = found.located[name]
         self._folder = found.folder
         self._variables = noting.layer_variables(layers)
-        self._caller = Caller(joined.store, joined.scratch / "work")
+        self._caller = TimelyCaller(joined.store, joined.scratch / "work")
 
     def post(self) -> Post:
         """The task as it is installed now.
@@ -102,6 +122,7 @@ class Bench:
             )
         plans = {**attached.plan.tasks, name: self._with_variables(attached.plan.tasks[name])}
         circuit = replace(attached.plan, tasks=plans)
+        self._caller.own = plans[name].task.timeout
         executor = Executor(joined.registry, joined.store, self._caller, circuit)
         return Post(circuit, plans[name], installs, attached.current(name), executor)
 
