@@ -12,12 +12,17 @@
     ├── StoreError              a payload is missing, damaged or has no room exit status 8
     ├── RegistryError           the registry can't be read or written        exit status 8
     │   └── NewerRegistry       written by a newer koalja-fn
-    └── PackError               no image came of it                          exit status 9
-        ├── Unreachable         the image registry doesn't answer
-        ├── Unauthorised        the image registry wants other credentials
-        ├── NoSuchImage         no manifest or blob of that name there
-        ├── WrongPlatform       the image is for other machines
-        └── Damaged             bytes are not those that their digest promises
+    ├── PackError               no image came of it                          exit status 9
+    │   ├── Unreachable         the image registry doesn't answer
+    │   ├── Unauthorised        the image registry wants other credentials
+    │   ├── NoSuchImage         no manifest or blob of that name there
+    │   ├── WrongPlatform       the image is for other machines
+    │   └── Damaged             bytes are not those that their digest promises
+    └── ClusterError            the cluster can't do or won't have it        exit status 10
+        ├── Unanswered          its API server doesn't answer
+        ├── Forbidden           the user lacks a right, or isn't known there
+        ├── Rejected            a webhook or a schema refuses an object
+        └── NotReady            something didn't get ready; with the first real cause
 
 Every message has up to three parts: what failed (with its place), why, and what to try.
 """
@@ -142,3 +147,29 @@ class WrongPlatform(PackError):
 
 class Damaged(PackError):
     """Bytes of an image are not those that their digest promises."""
+
+
+class ClusterError(KoaljaError):
+    """A cluster can't do what is asked of it, or won't; `why` is what it reported."""
+
+    exit_status = 10
+
+
+class Unanswered(ClusterError):
+    """The cluster's API server doesn't answer, also after several tries."""
+
+
+class Forbidden(ClusterError):
+    """The API server doesn't let us: the user needs a right, or has to log in."""
+
+
+class Rejected(ClusterError):
+    """A schema, a webhook or a quota refuses an object; `status` is what the API answered."""
+
+    def __init__(self, what: str, *, why: str = "", cure: str = "", status: int = 0) -> None:
+        super().__init__(what, why=why, cure=cure)
+        self.status = status
+
+
+class NotReady(ClusterError):
+    """Something on the cluster did not get ready in time, or can't; the first real cause is in `why`."""
