@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from koalja_fn.program.cancel import Cancel
-    from koalja_fn.pull.make import Answer
+    from koalja_fn.pull.asking import Answer
 
 _SHOWN = 5  # values of each wire
 _TAIL = 20  # lines of standard error
@@ -73,9 +73,7 @@ def make(
     Exit status: 0 fine; 3 the wiring has errors; 4 a program failed; 6 another run has the folder;
     7 no such wire, or no files for a source; 8 disk or registry trouble; 130 interrupted.
     """
-    from koalja_fn.pull.make import make as bring
-    from koalja_fn.pull.make import with_paths
-    from koalja_fn.pull.runs import Options
+    from koalja_fn.pull.asking import Options, ask
 
     def tell(text: str) -> None:
         if not (quiet or dry_run):
@@ -83,9 +81,9 @@ def make(
 
     options = Options(jobs or len(os.sched_getaffinity(0)), dry_run, keep_going, sample, tell)
     with _until_signalled() as stop:
-        answer = bring(path, wires, options, stop, patience=wait)
+        answer = ask(path, wires, options, stop, patience=wait)
     if output == "json":
-        with_paths(path, [value for values in answer.wires.values() for value in values])
+        _find_paths(path, [value for values in answer.wires.values() for value in values])
         emit_json(_document(answer))
     else:
         _say(answer, path, dry_run)
@@ -161,15 +159,21 @@ def _say(answer: Answer, path: Path, dry: bool) -> None:
 
 
 def _say_wire(path: Path, wire: str, values: list[dict[str, Any]]) -> None:
-    from koalja_fn.pull.make import with_paths
-
     if not values:
         click.echo(f"{wire}: nothing")
-    with_paths(path, values[:_SHOWN])
+    _find_paths(path, values[:_SHOWN])
     for value in values[:_SHOWN]:
         click.echo(f"{wire}  {value['id'][:12]}  {os.path.relpath(value['path'])}")
     if len(values) > _SHOWN:
         click.echo(f"{wire}  and {len(values) - _SHOWN} more")
+
+
+def _find_paths(path: Path, values: list[dict[str, Any]]) -> None:
+    """What `to` has put nowhere has a path in the store."""
+    if not all(value["path"] for value in values):
+        from koalja_fn.pull.make import with_paths
+
+        with_paths(path, values)
 
 
 def _say_plan(answer: Answer) -> None:

@@ -12,12 +12,13 @@ from koalja_fn.errors import StoreError
 from koalja_fn.model import AnnotatedValue, Task
 from koalja_fn.program.calling import Caller
 from koalja_fn.program.contract import Job, Result
+from koalja_fn.pull.asking import Failure
 from koalja_fn.pull.course import Course, Site
 from koalja_fn.pull.keys import Code
 from koalja_fn.pull.known import Known
 from koalja_fn.pull.planning import Plan
 from koalja_fn.pull.pool import Pool
-from koalja_fn.pull.runs import Built, Damaged, Done, Execution, Failure
+from koalja_fn.pull.runs import Built, Damaged, Done, Execution
 from koalja_fn.pull.sampling import Sampler
 from koalja_fn.registry import making
 

@@ -14,12 +14,13 @@ from dataclasses import dataclass, replace
 from koalja_fn.model import AnnotatedValue, Task
 from koalja_fn.program.cancel import Cancel
 from koalja_fn.pull import keys
+from koalja_fn.pull.asking import Options
 from koalja_fn.pull.grouping import group
 from koalja_fn.pull.keys import Code
 from koalja_fn.pull.opening import Compiled
 from koalja_fn.pull.planning import Plan
 from koalja_fn.pull.pool import Pool
-from koalja_fn.pull.runs import Built, Damaged, Done, Execution, Options, label
+from koalja_fn.pull.runs import Built, Damaged, Done, Execution, label
 from koalja_fn.pull.sampling import Sample, Sampler
 from koalja_fn.registry import Registry, making
 from koalja_fn.registry.making import Made

@@ -5,24 +5,20 @@ Parsing a wiring of a thousand tasks takes longer than asking whether it was par
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from os.path import splitext
 from pathlib import Path
 from typing import Any
 
-from koalja_fn import __version__
 from koalja_fn.model import Circuit
 from koalja_fn.plain import circuit_of, plain_circuit
 from koalja_fn.program.locating import Located
-from koalja_fn.pull.stamps import settle, stamps, unchanged
+from koalja_fn.pull.keeping import read, write
+from koalja_fn.pull.looking import candidates, listing, still, surroundings
+from koalja_fn.pull.stamps import settle, stamps
 from koalja_fn.wiring.names import normalised
 
-_FORMAT = 1
 _CACHE = "circuit.json"
 
 
@@ -44,47 +40,14 @@ def compiled(path: Path, state: Path) -> Compiled:
         WiringError: The wiring has errors; all findings are in it.
         NotFound, UsageError: There is no circuit, or more than one.
     """
-    found = _cached(path, state / "make" / _CACHE)
+    found = _cached(path, state)
     return found if found is not None else _opened(path)
 
 
-def surroundings(path: Path) -> list[Any]:
-    """What else decides: this program's version, and where programs are looked for."""
-    return [_FORMAT, __version__, list(sys.version_info[:3]), str(path.resolve()), os.environ.get("PATH", "")]
-
-
-def listing(folder: str) -> list[str]:
-    """The names in a folder that are part of a task's code."""
+def _cached(path: Path, state: Path) -> Compiled | None:
     try:
-        names = os.listdir(folder)  # noqa: PTH208
-    except OSError:
-        return []
-    return sorted(name for name in names if not name.startswith("."))
-
-
-def candidates(folder: str, tasks: AbstractSet[str]) -> list[str]:
-    """The names in the circuit's folder that could be a wiring, a task's program, or a module."""
-    return [
-        name
-        for name in listing(folder)
-        if name.endswith((".koalja", ".py")) or {normalised(name), normalised(splitext(name)[0])} & tasks  # noqa: PTH122
-    ]
-
-
-def still(watched: dict[str, Any]) -> bool:
-    """Whether nothing that was watched has changed."""
-    if not unchanged(watched["files"]):
-        return False
-    folder, tasks, names = watched["circuit"]
-    if candidates(folder, set(tasks)) != names:
-        return False
-    return all(listing(folder) == names for folder, names in watched["folders"].items())
-
-
-def _cached(path: Path, cache: Path) -> Compiled | None:
-    try:
-        data = json.loads(cache.read_bytes())
-        if data["surroundings"] != surroundings(path) or not still(data["watched"]):
+        data = read(str(state), _CACHE)
+        if data["surroundings"] != surroundings(str(path.resolve())) or not still(data["watched"]):
             return None
         return Compiled(
             circuit_of(data["circuit"]),
@@ -150,23 +113,13 @@ def keep(found: Compiled, path: Path, state: Path) -> None:
     if not still(found.watched):
         return  # somebody is editing: the next one looks again
     data = {
-        "surroundings": surroundings(path),
+        "surroundings": surroundings(str(path.resolve())),
         "watched": found.watched,
         "folder": str(found.folder),
         "circuit": plain_circuit(found.circuit),
         "located": {name: _plain(one) for name, one in found.located.items()},
     }
-    write(state / "make" / _CACHE, data)
-
-
-def write(cache: Path, data: Any) -> None:
-    """Write a cache, so that a reader finds all of it or none."""
-    cache.parent.mkdir(exist_ok=True)
-    temporary = cache.with_name(f"{cache.name}.{os.getpid()}.part")
-    temporary.write_text(
-        json.dumps(data, separators=(",", ":"), ensure_ascii=False), "utf-8", "surrogatepass"
-    )
-    temporary.replace(cache)
+    write(str(state), _CACHE, data)
 
 
 def _plain(code: Located) -> list[Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from koalja_fn.local.patterns import Pattern
 from koalja_fn.model import AnnotatedValue, Task
+from koalja_fn.pull.asking import Failure
 from koalja_fn.pull.sampling import Sample
 from koalja_fn.registry.snapshots import Members
 
@@ -23,17 +23,6 @@ class Execution:
     members: tuple[Members, ...]
     told: Mapping[str, Any]
     why: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An execution that failed."""
-
-    task: str
-    number: int
-    message: str
-    stderr: str
-    scratch: Path | None
 
 
 @dataclass(slots=True)
@@ -53,17 +42,6 @@ class Built:
     samples: list[Sample] = field(default_factory=list)
     listed: list[tuple[Pattern, tuple[str, ...]]] = field(default_factory=list)
     interrupted: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to build. `dry`: tell what would be run, and run nothing. `told` hears what happens, in words."""
-
-    jobs: int
-    dry: bool = False
-    keep_going: bool = False
-    most: int | None = None
-    told: Callable[[str], None] = lambda _: None
 
 
 class Damaged(Exception):

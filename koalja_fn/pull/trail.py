@@ -1,75 +1,93 @@
 """Trails: what a run has looked at, with stamps, so that the next one can see at once that nothing changed.
 
 A trail is followed with one look at each file: wiring, code, sources, what was written. Where a single
-stamp or a single name differs it is not believed, and all is looked at anew.
+stamp or a single name differs it is not believed, and all is looked at anew. Following one is all that a
+`make` with nothing to do runs, so this imports next to nothing.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from koalja_fn.ids import derive
-from koalja_fn.local.patterns import pattern
-from koalja_fn.pull.opening import Compiled, still, surroundings, write
+from koalja_fn.pull import keeping
+from koalja_fn.pull.looking import still, surroundings
 from koalja_fn.pull.stamps import Stamp, settle, stamps, unchanged
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from koalja_fn.local.patterns import Pattern
+    from koalja_fn.pull.opening import Compiled
     from koalja_fn.pull.runs import Built
 
-
-def key_of(path: Path, wanted: Sequence[str], most: int | None) -> str:
-    """The name of the trail for one question."""
-    return derive("trail", str(path.resolve()), *sorted(wanted), "most", str(most))[:24]
+_STATE = ".koalja"
 
 
-def follow(state: Path, key: str) -> dict[str, Any] | None:
-    """The answer of an earlier run, if all is as that run left it."""
+def follow(path: str, wanted: Sequence[str], most: int | None) -> dict[str, Any] | None:
+    """The answer of an earlier run to the same question, if all is as that run left it."""
+    real = os.path.realpath(path)
+    folder = real if os.path.isdir(real) else os.path.dirname(real)  # noqa: PTH112, PTH120
     try:
-        data: dict[str, Any] = json.loads((state / "make" / f"{key}.json").read_bytes())
-        if data["surroundings"] != surroundings(Path(data["path"])):
+        data: dict[str, Any] = keeping.read(f"{folder}/{_STATE}", _name(real, wanted, most))
+        if data["surroundings"] != surroundings(real) or not still(data["watched"]):
             return None
-        if not (
-            still(data["watched"])
-            and unchanged(data["files"])
-            and _listed(data["patterns"], Path(data["folder"]))
-        ):
+        if not unchanged(data["files"]) or not _listed(data):
             return None
-        return data
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    return data
 
 
 def leave(
     state: Path,
-    key: str,
     path: Path,
+    wanted: Sequence[str],
+    most: int | None,
     found: Compiled,
     built: Built,
-    written: Mapping[str, Mapping[str, Path]],
+    written: Iterable[Path],
     wires: Mapping[str, Any],
 ) -> None:
     """Leave a trail behind a run that brought everything up to date."""
     looked: dict[str, Stamp] = {str(sample.path): sample.stamp for sample in built.samples}
-    looked |= stamps(str(place) for places in written.values() for place in places.values())
+    looked |= stamps(map(str, written))
     settle(looked.values())
+    real = os.path.realpath(path)
     data = {
-        "path": str(path),
-        "surroundings": surroundings(path),
+        "surroundings": surroundings(real),
         "watched": found.watched,
         "files": looked,
         "folder": str(found.folder),
-        "patterns": [[pattern.wire, pattern.text, list(names)] for pattern, names in built.listed],
+        "only": [str(p.base / p.only) for p, names in built.listed if p.only and not names],
+        "patterns": [[p.wire, p.text, list(names)] for p, names in built.listed if not p.only],
         "circuit": found.circuit.name,
         "cached": built.cached + len(built.made),
         "wires": dict(wires),
     }
     if still(found.watched) and unchanged(looked):
-        write(state / "make" / f"{key}.json", data)
+        keeping.write(str(state), _name(real, wanted, most), data)
 
 
-def _listed(patterns: Sequence[Any], folder: Path) -> bool:
+def _name(path: str, wanted: Sequence[str], most: int | None) -> str:
+    question = "\0".join([path, str(most), *sorted(wanted)])
+    return hashlib.sha256(question.encode("utf-8", "surrogateescape")).hexdigest()[:24] + ".json"
+
+
+def _listed(data: Mapping[str, Any]) -> bool:
     """Whether the patterns of the sources still have the same files."""
-    return all(list(map(str, pattern(wire, text, folder).files())) == names for wire, text, names in patterns)
+    if any(os.path.lexists(path) for path in data["only"]):
+        return False
+    if not data["patterns"]:
+        return True
+    from pathlib import Path
+
+    from koalja_fn.local.patterns import pattern
+
+    def names(found: Pattern) -> list[str]:
+        return [str(path) for path in found.files()]
+
+    folder = Path(data["folder"])
+    return all(names(pattern(wire, text, folder)) == was for wire, text, was in data["patterns"])

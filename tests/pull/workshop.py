@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from koalja_fn.program.cancel import Cancel
-from koalja_fn.pull.make import Answer, make, with_paths
-from koalja_fn.pull.runs import Options
+from koalja_fn.pull.asking import Answer, Options, ask
+from koalja_fn.pull.make import with_paths
 
 
 class Workshop:
@@ -43,7 +43,7 @@ class Workshop:
         flag = stop or Cancel()
         try:
             options = {"told": self.said.append, **options}
-            return make(self.folder, wires, Options(jobs, **options), flag)
+            return ask(self.folder, wires, Options(jobs, **options), flag)
         finally:
             if stop is None:
                 flag.close()
