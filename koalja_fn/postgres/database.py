@@ -179,44 +179,52 @@ class Database:
         except _Unanswered as unanswered:
             if not self._took_place(unanswered.session, unanswered.number):
                 raise unanswered.error from None
-            with self._counting:
-                self.commits += 1
+            self._count()
             result: T = unanswered.result
             return result
 
     def _once(self, step: Callable[[Tx], T]) -> T:
+        from psycopg import Error
+
         with self._sessions.session() as session:
             connection = session.connection
             if time.monotonic() - self._measured > _CLOCK_SECONDS:
                 self._measure(connection)
-            with connection.pipeline() as pipeline:
-                tx = Tx(session, pipeline)
-                try:
-                    connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-                    result = step(tx)
-                    pipeline.sync()
-                except BaseException:
-                    _undo(connection, pipeline)
-                    raise
-                self._commit(tx, pipeline, session, result)
+            ending = False
+            try:
+                with connection.pipeline() as pipeline:
+                    tx = Tx(session, pipeline)
+                    try:
+                        connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+                        result = step(tx)
+                    except BaseException:
+                        _undo(connection, pipeline)
+                        raise
+                    # With it go all statements whose answers nobody has waited for.
+                    ending = True
+                    ended = self._commit(tx)
+            except Error as error:
+                if ending and not _roll_back(connection) and tx.wrote:
+                    raise _Unanswered(session.id, session.number, result, error) from error
+                raise
+            except BaseException:
+                if ending:
+                    connection.close()
+                raise
+            if ended.statusmessage != "COMMIT":
+                raise RegistryError(f"{self.application} {self._place.name}: a step went on after an error")
+            if tx.wrote:
+                self._count()
             return result
 
-    def _commit(self, tx: Tx, pipeline: Pipeline, session: Session, result: Any) -> None:
-        from psycopg import Error
-
+    def _commit(self, tx: Tx) -> Cursor[Any]:
         if not tx.wrote:  # only locks were taken: the disk need not be waited for
-            session.connection.execute("SET LOCAL synchronous_commit = off")
-        try:
-            session.connection.execute("COMMIT")
-            pipeline.sync()
-        except BaseException as error:
-            session.connection.close()
-            if tx.wrote and isinstance(error, Error):
-                raise _Unanswered(session.id, session.number, result, error) from error
-            raise
-        if tx.wrote:
-            with self._counting:
-                self.commits += 1
+            tx._connection.execute("SET LOCAL synchronous_commit = off")
+        return tx._connection.execute("COMMIT")
+
+    def _count(self) -> None:
+        with self._counting:
+            self.commits += 1
 
     def _look(self, step: Callable[[Tx], T]) -> T:
         with self._sessions.session() as session:
@@ -225,11 +233,10 @@ class Database:
                 try:
                     connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                     result = step(Tx(session, pipeline))
-                    connection.execute("COMMIT")
-                    pipeline.sync()
                 except BaseException:
                     _undo(connection, pipeline)
                     raise
+                connection.execute("COMMIT")
             return result
 
     def _took_place(self, id: str, number: int) -> bool:
@@ -240,7 +247,8 @@ class Database:
                 connection = session.connection
                 # Its end may still be on its way: let it come to an end, one way or the other.
                 connection.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s",
+                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                    " WHERE application_name = %s",
                     (f"koalja-fn {id}",),
                 )
                 row = connection.execute(_ASK_NUMBER, (id,)).fetchone()
@@ -361,6 +369,20 @@ def _undo(connection: Connection[Any], pipeline: Pipeline) -> None:
         connection.close()
         if not isinstance(error, psycopg.Error):
             raise
+
+
+def _roll_back(connection: Connection[Any]) -> bool:
+    """Whether a transaction whose commit failed is known to be undone: the server says so itself."""
+    import psycopg
+    from psycopg.pq import TransactionStatus
+
+    try:
+        known = connection.info.transaction_status == TransactionStatus.INERROR
+        connection.execute("ROLLBACK")
+        return known
+    except psycopg.Error:
+        connection.close()
+        return False
 
 
 _SOON_OVER = ("starting up", "shutting down", "recovery", "not yet accepting", "too many", "connection slots")

@@ -236,14 +236,15 @@ def test_a_commit_without_an_answer_is_looked_up_before_it_is_repeated(
         tx.run("INSERT INTO note (text) VALUES (?)", f"try {len(tries)}")
         return len(tries)
 
-    def lose(tx: module.Tx, pipeline: psycopg.Pipeline, session: object, result: object) -> None:
+    def lose(tx: module.Tx) -> psycopg.Cursor[object]:
         """The connection ends before the commit reaches the server, or before its answer reaches us."""
         monkeypatch.undo()
+        assert tx._pipeline is not None
         if took_place:
             tx._connection.execute("COMMIT")
-            pipeline.sync()
+            tx._pipeline.sync()
         end_backend(db, tx)
-        Database._commit(db, tx, pipeline, session, result)  # type: ignore[arg-type]
+        return Database._commit(db, tx)
 
     monkeypatch.setattr(db, "_commit", lose)
     assert db.transact(step) == (1 if took_place else 2)
