@@ -1,10 +1,10 @@
-"""The application's layers: one for each slice that matches something, and one for the rest."""
+"""The application's layers: one for each slice, also if it is empty, and one for the rest."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -15,24 +15,41 @@ from koalja_fn.pack.oci.values import Layer
 from koalja_fn.pack.site import OWNER, Site
 
 
-def app_layers(contributions: Sequence[Contribution], site: Site, out: Path) -> list[Layer]:
-    """One layer for each slice that matches something, and one for the rest."""
+def app_layers(contributions: Sequence[Contribution], site: Site, out: Path) -> list[tuple[Layer, str]]:
+    """The layers, each with its line of history."""
     at = site.seen(site.app)
     rest = {entry.path: entry for entry in tree(site.app, at, OWNER, OWNER)}
     above = {entry.path: entry for entry in rest.values() if entry.kind == "folder"}
     made: list[Layer] = []
     for patterns in (patterns for one in contributions for patterns in one.slices):
         chosen = {p: rest[p] for p in _matching(patterns, rest, at)}
-        if chosen:
-            made.append(_app_layer(chosen.values(), above, at, out))
-            for path in chosen:
-                del rest[path]
+        made.append(_app_layer(chosen.values(), above, at, out))
+        _take(chosen, rest)
     made.append(_app_layer(rest.values(), above, at, out))
-    return made
+    lines = [f"Application Slice: {number}" for number in range(1, len(made) + 1)]
+    return list(zip(made, lines if len(made) > 1 else ["Application Layer"], strict=True))
+
+
+def _take(chosen: Iterable[str], rest: dict[str, Entry]) -> None:
+    """Take paths out of the rest, and the folders above them that hold nothing else."""
+    above = {folder for path in chosen for folder in _above(path)}
+    for path in chosen:
+        rest.pop(path, None)
+    for folder in sorted(above, key=len, reverse=True):
+        if folder in rest and not any(other.startswith(f"{folder}/") for other in rest):
+            del rest[folder]
+
+
+def _above(path: str) -> Iterator[str]:
+    while path.count("/") > 1:
+        path = path.rpartition("/")[0]
+        yield path
 
 
 def _app_layer(entries: Iterable[Entry], folders: Mapping[str, Entry], at: str, out: Path) -> Layer:
     chosen = {entry.path: entry for entry in entries}
+    if not chosen:
+        return layer_from_tree([], out)
     for path in list(chosen):
         while len(path) > len(at):
             path = path.rpartition("/")[0]

@@ -23,6 +23,8 @@ BUILD_PATHS = {
     "CPATH": "include",
     "PKG_CONFIG_PATH": "pkgconfig",
 }
+INHERITED = (*BUILD_PATHS, "CNB_STACK_ID")
+"""What buildpacks see of the base image's variables."""
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 

@@ -15,15 +15,15 @@ from koalja_fn.pack.environment import PATH
 from koalja_fn.pack.errors import PhaseError
 from koalja_fn.pack.labels import (
     BUILD_LABEL,
+    EXEC_ENV_LABEL,
     LIFECYCLE_LABEL,
     PROJECT_LABEL,
     REBASABLE_LABEL,
     Previous,
     build_metadata,
-    process_of,
-    without_empty,
 )
 from koalja_fn.pack.launching import LAUNCHER, launcher_layer
+from koalja_fn.pack.metadata import metadata_toml
 from koalja_fn.pack.oci.image import BaseImage, Image, compose
 from koalja_fn.pack.oci.layer import Entry, layer_from_tree, parents, tree
 from koalja_fn.pack.oci.values import Layer
@@ -76,23 +76,24 @@ def export(
         for name, layer in made[one.buildpack.id].items()
     ]
     sbom = _sbom_layer(contributions, site, out)
-    if sbom is not None:
-        pieces.append(_Piece(sbom, "Software Bill-of-Materials"))
-    app = [_Piece(layer, "Application Layer") for layer in app_layers(contributions, site, out)]
+    pieces.append(_Piece(sbom, "Software Bill-of-Materials"))
+    app = [_Piece(layer, line) for layer, line in app_layers(contributions, site, out)]
     launching = launcher_layer(out, interpreter)
     config = _config_layer(contributions, processes, default, site, out)
     types = _types_layer(processes, out)
-    pieces += [*app, _Piece(launching, "Application Launcher"), _Piece(config, "Buildpacks Launcher Config")]
+    pieces += [*app, _Piece(launching, "Buildpacks Application Launcher")]
+    pieces.append(_Piece(config, "Buildpacks Launcher Config"))
     pieces += [_Piece(types, "Buildpacks Process Types")] if types else []
     told = {
         "app": [{"sha": piece.layer.diff_id} for piece in app],
-        "sbom": {"sha": sbom.diff_id} if sbom else None,
+        "sbom": {"sha": sbom.diff_id},
         "config": {"sha": config.diff_id},
         "launcher": {"sha": launching.diff_id},
         "process-types": {"sha": types.diff_id} if types else None,
         "buildpacks": [_told(one, made[one.buildpack.id]) for one in contributions],
-        "runImage": {"topLayer": base.top_layer, "reference": base.digest}
+        "runImage": {"topLayer": base.top_layer, "reference": _pinned(base, base_name)}
         | ({"image": base_name} if base_name else {}),
+        "stack": {"runImage": {"image": base_name}} if base_name else None,
     }
     image = compose(
         base,
@@ -101,7 +102,8 @@ def export(
         env=_env(site, base),
         labels={
             LIFECYCLE_LABEL: _json({key: value for key, value in told.items() if value is not None}),
-            BUILD_LABEL: _json(build_metadata(contributions, processes)),
+            BUILD_LABEL: _json(build_metadata(contributions, processes, default)),
+            EXEC_ENV_LABEL: site.exec_env,
             PROJECT_LABEL: "{}",
             REBASABLE_LABEL: "false" if site.sandbox.on_host else "true",
             **dict(pair for one in contributions for pair in one.labels),
@@ -145,7 +147,7 @@ def _told(one: Contribution, made: Mapping[str, Layer]) -> dict[str, Any]:
     layers = {
         layer.name: {
             "sha": made[layer.name].diff_id,
-            "data": _plain(layer.metadata),
+            "data": _plain(layer.metadata) or None,
             "build": layer.build,
             "launch": True,
             "cache": layer.cache,
@@ -161,14 +163,20 @@ def _told(one: Contribution, made: Mapping[str, Layer]) -> dict[str, Any]:
 
 def _plain(data: Any) -> Any:
     """TOML as JSON can say it: dates become text."""
-    return json.loads(json.dumps(data, default=str))
+    return json.loads(json.dumps(data, default=lambda date: date.isoformat().replace("+00:00", "Z")))
 
 
 def _json(data: object) -> str:
     return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def _sbom_layer(contributions: Sequence[Contribution], site: Site, out: Path) -> Layer | None:
+def _pinned(base: BaseImage, name: str) -> str:
+    """The base image by its digest, with its repository if it has a name."""
+    return str(base.reference) if name else base.digest
+
+
+def _sbom_layer(contributions: Sequence[Contribution], site: Site, out: Path) -> Layer:
+    """The bills of materials; the one of the old form is always there, and empty."""
     files: dict[str, Path] = {}
     root = site.seen(site.layers) + "/sbom/launch"
     for one in contributions:
@@ -178,42 +186,25 @@ def _sbom_layer(contributions: Sequence[Contribution], site: Site, out: Path) ->
             if layer.launch:
                 for ending, path in layer.sboms.items():
                     files[f"{root}/{one.buildpack.key}/{layer.name}/sbom.{ending}"] = path
-    if not files:
-        return None
-    entries = [
-        Entry.file(at, tomls.read_bytes(path) or b"", 0o644, OWNER, OWNER) for at, path in files.items()
-    ]
-    return layer_from_tree([*(e for at in files for e in parents(at)), *entries], out)
+    contents = {at: tomls.read_bytes(path) or b"" for at, path in files.items()}
+    contents[f"{root}/sbom.legacy.json"] = b"null\n"
+    entries = [Entry.file(at, content, 0o644, OWNER, OWNER) for at, content in contents.items()]
+    return layer_from_tree([*(e for at in contents for e in _parents(at, site)), *entries], out)
 
 
 def _types_layer(processes: Sequence[Process], out: Path) -> Layer | None:
     if not processes:
         return None
-    links = [Entry.symlink(f"{PROCESSES}/{process.type}", LAUNCHER) for process in processes]
+    links = [Entry.symlink(f"{PROCESSES}/{process.type}", LAUNCHER, mode=0o755) for process in processes]
     return layer_from_tree([Entry.folder("/cnb"), Entry.folder(PROCESSES), *links], out, order="given")
 
 
 def _config_layer(
     contributions: Sequence[Contribution], processes: Sequence[Process], default: str, site: Site, out: Path
 ) -> Layer:
-    data: dict[str, Any] = {}
-    if default:
-        data["buildpack-default-process-type"] = default
-    data["buildpacks"] = [
-        without_empty({"id": b.id, "version": b.version, "api": b.api_text, "homepage": b.homepage})
-        for b in (one.buildpack for one in contributions)
-    ]
-    replaced = {one.buildpack.id: one.buildpack.api >= (0, 9) for one in contributions}
-    data["processes"] = [
-        {**process_of(process), "buildpack-id": process.buildpack}
-        | ({} if replaced[process.buildpack] else {"koalja-args-replaced": False})
-        for process in processes
-    ]
-    data["slices"] = [{"paths": list(paths)} for one in contributions for paths in one.slices]
-    root = site.seen(site.layers)
-    path = f"{root}/config/metadata.toml"
-    entry = Entry.file(path, tomls.dump({k: v for k, v in data.items() if v}).encode(), 0o644, OWNER, OWNER)
-    return layer_from_tree([*parents(path), entry], out)
+    path = f"{site.seen(site.layers)}/config/metadata.toml"
+    entry = Entry.file(path, metadata_toml(contributions, processes, default), 0o644, OWNER, OWNER)
+    return layer_from_tree([*_parents(path, site), entry], out)
 
 
 def _changes(site: Site, base: BaseImage, default: str) -> dict[str, object | None]:
@@ -233,4 +224,5 @@ def _env(site: Site, base: BaseImage) -> dict[str, str]:
         "CNB_LAYERS_DIR": site.seen(site.layers),
         "CNB_APP_DIR": site.seen(site.app),
         "CNB_PLATFORM_API": PLATFORM_API,
+        "CNB_DEPRECATION_MODE": "quiet",
     }

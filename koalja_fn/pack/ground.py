@@ -12,21 +12,19 @@ from functools import cached_property
 from pathlib import Path
 
 from koalja_fn.errors import UsageError
-from koalja_fn.pack import bases, launcher
 from koalja_fn.pack.buildpack import Buildpack, Entry, Machine, Order, Shelf, digest_of, read_order
 from koalja_fn.pack.environment import VARIABLE
 from koalja_fn.pack.errors import PhaseError
 from koalja_fn.pack.oci.client import RegistryClient
-from koalja_fn.pack.oci.image import BaseImage, load_base
-from koalja_fn.pack.oci.reference import LayoutTarget, target
-from koalja_fn.pack.oci.rootfs import extract_rootfs
+from koalja_fn.pack.oci.image import BaseImage, load_base, pinned
+from koalja_fn.pack.oci.reference import LayoutTarget, Target, target
 from koalja_fn.pack.oci.values import Platform
 from koalja_fn.pack.places import cache_folder
 from koalja_fn.pack.wheels import buildpacks_folder, ensure
 
 RUN_IMAGE = "docker.io/library/python:3.12-slim"
 RECIPE_LABEL = "dev.koalja.recipe"
-_FORMAT = 1
+_FORMAT = 2
 _BUILDER_LABEL = "io.buildpacks.builder.metadata"
 _LANGUAGES = ("python", "node")
 
@@ -78,32 +76,45 @@ class Ground:
         return "" if isinstance(target(self.run_name), LayoutTarget) else self.run_name
 
     @cached_property
+    def pin(self) -> Target:
+        """The run image's name with its digest, which is all that is asked for where nothing has changed."""
+        return pinned(target(self.run_name), self.choice.platform, self.client)
+
+    @cached_property
     def base(self) -> BaseImage:
         """The run image."""
-        return load_base(target(self.run_name), self.choice.platform, self.client)
+        return load_base(self.pin, self.choice.platform, self.client)
 
     @cached_property
     def rootfs(self) -> Path:
         """The run image's root file system, unpacked."""
-        with self._lock:
-            return extract_rootfs(self.base, self.client, cache_folder() / "bases")
+        return self._unpacked(self.base)
 
     @cached_property
     def build_rootfs(self) -> Path:
         """The root file system in which buildpacks run."""
         if self.builder is None:
             return self.rootfs
+        return self._unpacked(self.builder)
+
+    def _unpacked(self, image: BaseImage) -> Path:
+        from koalja_fn.pack.oci.rootfs import extract_rootfs  # not needed where nothing has changed
+
         with self._lock:
-            return extract_rootfs(self.builder, self.client, cache_folder() / "bases")
+            return extract_rootfs(image, self.client, cache_folder() / "bases")
 
     @cached_property
     def machine(self) -> Machine:
         """The target that buildpacks are told of."""
+        from koalja_fn.pack import bases
+
         return bases.machine_of(self.base, self.rootfs)
 
     @cached_property
     def python(self) -> tuple[str, str]:
         """Path and version of the run image's Python."""
+        from koalja_fn.pack import bases
+
         return bases.python_of(self.rootfs)
 
     @cached_property
@@ -147,7 +158,7 @@ class Ground:
         """A digest of all but the source: with equal source and recipe the image is the same."""
         told = [
             _FORMAT,
-            self.base.digest,
+            self.pin.digest,
             self.builder.digest if self.builder else "",
             digest_of(self._used()),
             _launcher_digest(),
@@ -166,7 +177,7 @@ class Ground:
 
 
 def _launcher_digest() -> str:
-    given = os.environ.get("KOALJA_CNB_LAUNCHER") or launcher.__file__
+    given = os.environ.get("KOALJA_CNB_LAUNCHER") or Path(__file__).with_name("launcher.py")
     try:
         return hashlib.sha256(Path(given).read_bytes()).hexdigest()
     except OSError as error:

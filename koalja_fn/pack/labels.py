@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from koalja_fn.pack.building import Contribution, Process
+from koalja_fn.pack.buildpack import Buildpack
 from koalja_fn.pack.oci.image import BaseImage
 from koalja_fn.pack.oci.values import Layer
 
 LIFECYCLE_LABEL = "io.buildpacks.lifecycle.metadata"
 BUILD_LABEL = "io.buildpacks.build.metadata"
 PROJECT_LABEL = "io.buildpacks.project.metadata"
+EXEC_ENV_LABEL = "io.buildpacks.exec-env"
 REBASABLE_LABEL = "io.buildpacks.rebasable"
 
 
@@ -44,9 +46,10 @@ class Previous:
         return self._layers.get(str(self.layers_of(buildpack).get(name, {}).get("sha", "")))
 
 
-def without_empty(data: dict[str, str]) -> dict[str, str]:
-    """Fields that say something."""
-    return {key: value for key, value in data.items() if value}
+def about(buildpack: Buildpack) -> dict[str, str]:
+    """A buildpack as metadata name it."""
+    told = {"id": buildpack.id, "version": buildpack.version}
+    return told | ({"homepage": buildpack.homepage} if buildpack.homepage else {})
 
 
 def process_of(process: Process) -> dict[str, Any]:
@@ -54,25 +57,23 @@ def process_of(process: Process) -> dict[str, Any]:
     told: dict[str, Any] = {
         "type": process.type,
         "command": list(process.command),
-        "args": list(process.args),
+        "args": list(process.args) or None,
         "direct": process.direct,
     }
     if process.working_dir:
         told["working-dir"] = process.working_dir
-    if process.default:
-        told["default"] = True
     if process.exec_env != ("*",):
         told["exec-env"] = list(process.exec_env)
     return told
 
 
-def build_metadata(contributions: Sequence[Contribution], processes: Sequence[Process]) -> dict[str, Any]:
+def build_metadata(
+    contributions: Sequence[Contribution], processes: Sequence[Process], default: str
+) -> dict[str, Any]:
     """The label `io.buildpacks.build.metadata`."""
-    return {
-        "buildpacks": [
-            without_empty({"id": b.id, "version": b.version, "api": b.api_text, "homepage": b.homepage})
-            for b in (one.buildpack for one in contributions)
-        ],
+    told = {"buildpack-default-process-type": default} if default else {}
+    return told | {
+        "buildpacks": [about(one.buildpack) for one in contributions],
         "processes": [{**process_of(process), "buildpackID": process.buildpack} for process in processes],
         "launcher": {"version": "koalja-fn", "source": {"git": {"repository": "", "commit": ""}}},
     }

@@ -110,6 +110,14 @@ def run_one(path: str, environ: dict[str, str], app: str) -> dict[str, str]:
     return found
 
 
+def of_old(metadata: "dict[str, Any]", process: "dict[str, Any]") -> bool:
+    """Whether a process is of a buildpack with an API before 0.9."""
+    for one in metadata.get("buildpacks", []):
+        if one["id"] == process.get("buildpack-id"):
+            return int(one.get("api", "0.9").partition(".")[2] or 0) < 9 and one["api"].startswith("0.")
+    return False
+
+
 def chosen(
     metadata: "dict[str, Any]", argv: list[str], app: str, exec_env: str
 ) -> tuple[str | None, list[str], str, bool]:
@@ -122,10 +130,9 @@ def chosen(
             fail(f"the process '{kind}' is not for the execution environment '{exec_env}'", NO_PROCESS)
         one = fit[-1]
         command = one["command"] if isinstance(one["command"], list) else [one["command"]]
-        if one.get("koalja-args-replaced", True):
-            args = argv[1:] or one.get("args", [])
-        else:
-            args = one.get("args", []) + argv[1:]
+        args = one.get("args", [])
+        if argv[1:]:  # before API 0.9 a user's words came after the buildpack's, since then in their place
+            args = args + argv[1:] if of_old(metadata, one) and len(command) == 1 else argv[1:]
         return kind, command + args, one.get("working-dir") or app, one.get("direct", True)
     if len(argv) < 2:
         types = ", ".join(one["type"] for one in metadata.get("processes", [])) or "none"
@@ -172,7 +179,7 @@ def main(argv: list[str]) -> None:
     root = environ.pop("CNB_LAYERS_DIR", "/layers")
     app = environ.pop("CNB_APP_DIR", "/workspace")
     exec_env = environ.get("CNB_EXEC_ENV", "production")
-    for name in ("CNB_PROCESS_TYPE", "CNB_PLATFORM_API", "CNB_NO_COLOR"):
+    for name in ("CNB_PROCESS_TYPE", "CNB_PLATFORM_API", "CNB_DEPRECATION_MODE", "CNB_NO_COLOR"):
         environ.pop(name, None)
     parts = [p for p in environ.get("PATH", "").split(":") if p not in ("/cnb/process", "/cnb/lifecycle")]
     environ["PATH"] = ":".join(parts)

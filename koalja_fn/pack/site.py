@@ -77,6 +77,7 @@ class Site:
     def variables(self) -> dict[str, str]:
         """What each program of each buildpack is told."""
         return {
+            **{name: self.base[name] for name in environment.INHERITED if self.base.get(name)},
             "PATH": self.base.get("PATH") or environment.PATH,
             "HOME": self.sandbox.home,
             "CNB_PLATFORM_DIR": self.seen(self.platform),

@@ -23,10 +23,13 @@ def image(tmp_path: Path) -> Path:
 
 
 def configure(
-    image: Path, *processes: dict[str, object], buildpacks: tuple[str, ...] = ("test/a", "test/b")
+    image: Path,
+    *processes: dict[str, object],
+    buildpacks: tuple[str, ...] = ("test/a", "test/b"),
+    api: str = "0.10",
 ) -> None:
     data = {
-        "buildpacks": [{"id": b, "version": "1", "api": "0.10"} for b in buildpacks],
+        "buildpacks": [{"id": b, "version": "1", "api": api} for b in buildpacks],
         "processes": list(processes),
     }
     (image / "layers/config/metadata.toml").write_text(tomls.dump(data))
@@ -67,9 +70,11 @@ def test_words_of_the_user_replace_the_default_arguments(image: Path) -> None:
 
 
 def test_words_are_added_for_processes_of_old_buildpacks(image: Path) -> None:
-    old = {"type": "web", "command": SHOW, "args": ["default"], "direct": True, "koalja-args-replaced": False}
-    configure(image, old)
-    assert launch(image, "x").stdout.startswith("shown default x\n")
+    old = {"type": "web", "command": "echo", "args": ["default"], "direct": True, "buildpack-id": "test/a"}
+    configure(image, old, api="0.8")
+    assert launch(image, "x").stdout == "default x\n"
+    configure(image, old, api="0.9")
+    assert launch(image, "x").stdout == "x\n"
 
 
 def test_a_process_has_its_own_folder_if_it_says_so(image: Path) -> None:

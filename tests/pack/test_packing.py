@@ -279,7 +279,7 @@ TOML
     packed(circuit, base, tmp_path / "out", "--buildpack", str(one.folder), "--task", "shout")
     made = image(tmp_path / "out", "shout")
     assert made.labels["org.test"] == "yes"
-    assert len(json.loads(made.labels[LIFECYCLE_LABEL])["app"]) == 2
+    assert len(json.loads(made.labels[LIFECYCLE_LABEL])["app"]) == 3  # two slices and the rest
 
 
 def test_boms_are_in_a_layer_of_their_own(circuit: Path, base: str, tmp_path: Path, make: Any) -> None:
@@ -292,7 +292,8 @@ def test_boms_are_in_a_layer_of_their_own(circuit: Path, base: str, tmp_path: Pa
     packed(circuit, base, tmp_path / "out", "--buildpack", str(one.folder), "--task", "shout")
     bundle = containers.unpack(f"oci:{tmp_path / 'out'}:shout", tmp_path / "run")
     root = bundle.rootfs / "layers/sbom/launch"
-    assert sorted(p.relative_to(root).as_posix() for p in root.rglob("*.json")) == [
+    assert (root / "sbom.legacy.json").read_text() == "null\n"
+    assert sorted(p.relative_to(root).as_posix() for p in root.rglob("sbom.[cs]*.json")) == [
         "test_one/l/sbom.cdx.json",
         "test_one/sbom.spdx.json",
     ]
