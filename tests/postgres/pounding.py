@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ from koalja_fn.store import FileStore
 from koalja_fn.wiring import read
 
 LEASE = 0.4
+HOUR = 3_600_000_000
 
 WIRING = """
 [many]
@@ -47,13 +47,12 @@ WIRING = """
 (pairs[2-4]) some (packs)
 """
 CIRCUIT = read(WIRING, file="many.koalja").circuit
-MOST = 25  # values that one process sends
 
 
 class Worker:
-    """One process's view of the circuit; `skew` is how far its clock is off, in µs."""
+    """One process's view of the circuit; it sends `most` values. `skew`: how far its clock is off, µs."""
 
-    def __init__(self, where: str, folder: Path, seed: int, skew: int = 0) -> None:
+    def __init__(self, where: str, folder: Path, seed: int, most: int = 0, skew: int = 0) -> None:
         self.registry: Registry = connect(where)
         database = self.registry._database
         now: Callable[[], int] = database.now
@@ -62,6 +61,7 @@ class Worker:
         self.chance = random.Random(seed)
         self.name = f"w{seed}"
         self.sent = 0
+        self.most = most
         self.acknowledged = folder / f"{self.name}.acknowledged"
         self.claims: list[Claim] = []
         self.plan: CircuitPlan = self.registry.transact(lambda tx: self._install(tx, folder)).plan
@@ -84,7 +84,7 @@ class Worker:
 
     def send(self) -> None:
         """Values arrive; what was acknowledged is written down."""
-        if self.sent >= MOST:
+        if self.sent >= self.most:
             return
         names = [f"{self.name}-{self.sent + n}" for n in range(self.chance.randint(1, 5))]
         self.sent += len(names)
@@ -120,7 +120,7 @@ class Worker:
         luck = self.chance.random()
         try:
             if luck < 0.8:
-                self.complete(claim)
+                self.complete(claim, follow=self.chance.random() < 0.5)
             elif luck < 0.9:
                 ending = Ending(claim.plan.code.version, reason="exit", status=1)
                 self.registry.transact(lambda tx: claiming.fail(tx, self.registry.clock(), claim, ending))
@@ -129,7 +129,7 @@ class Worker:
         except Fenced:
             pass
 
-    def complete(self, claim: Claim) -> None:
+    def complete(self, claim: Claim, *, follow: bool) -> None:
         """Commit what `cat` would say, to each output."""
         members = self.registry.peek(lambda tx: snapshots.members(tx, claim.rid))
         said = "".join(self.store.read(v.digest).decode() for m in members for v in m.values)
@@ -155,7 +155,6 @@ class Worker:
             for wire in claim.plan.task.output_wires
         ]
         ending = Ending(claim.plan.code.version, values=made)
-        follow = self.chance.random() < 0.5
 
         def step(tx: Transaction) -> list[Claim]:
             claiming.complete(tx, self.registry.clock, self.plan, claim, ending)
@@ -164,12 +163,12 @@ class Worker:
 
         self.claims += self.registry.transact(step)
 
-    def sweep(self) -> None:
+    def sweep(self, ahead: int = 0) -> None:
         """Take up claims whose lease is over, of all tasks in one step."""
 
         def step(tx: Transaction) -> None:
             for plan in self.plan.tasks.values():
-                now = self.registry.clock()
+                now = self.registry.clock() + ahead
                 for snapshot in snapshots.expired(tx, plan.id, now):
                     claiming.lose(tx, now, plan, snapshot)
 
@@ -188,36 +187,28 @@ class Worker:
         return self.chance.choice(list(self.plan.tasks.values()))
 
     def work_off(self) -> None:
-        """Bring all to an end, alone."""
-        quiet = 0
-        while quiet < 3:
-            self.sweep()
-            formed = sum(
-                self.registry.transact(
-                    lambda tx, p=plan: forming.form(tx, self.registry.clock, p)  # type: ignore[misc]
-                ).formed
-                for plan in self.plan.tasks.values()
-            )
-            claims = [
-                claim
-                for plan in self.plan.tasks.values()
-                for claim in self.registry.transact(
-                    lambda tx, p=plan: claiming.claim(  # type: ignore[misc]
-                        tx, self.registry.clock(), self.plan, p, self.name, 1000, 60.0
-                    )
-                )
-            ]
-            for claim in claims:
-                self.complete(claim)
-            quiet = 0 if formed or claims else quiet + 1
-            if quiet:
-                time.sleep(LEASE)
+        """Bring all to an end, alone, as if an hour had passed."""
+        self.sweep(HOUR)
+        busy = True
+        while busy:
+            busy = False
+            for plan in self.plan.tasks.values():
+                claims, formed = self.registry.transact(lambda tx, p=plan: self._form_and_claim(tx, p))  # type: ignore[misc]
+                busy = busy or bool(claims or formed)
+                for claim in claims:
+                    self.complete(claim, follow=False)
+
+    def _form_and_claim(self, tx: Transaction, plan: TaskPlan) -> tuple[list[Claim], int]:
+        formed = forming.form(tx, self.registry.clock, plan).formed
+        now = self.registry.clock() + HOUR
+        return claiming.claim(tx, now, self.plan, plan, self.name, 1000, 60.0), formed
 
 
-def pound(where: str, folder: str, seed: int) -> None:
+def pound(where: str, folder: str, seed: int, most: int) -> None:
     """Work until killed; what goes wrong is written down."""
     try:
-        worker = Worker(where, Path(folder), seed, skew=random.Random(seed).randint(-50_000, 50_000))
+        skew = random.Random(seed).randint(-50_000, 50_000)
+        worker = Worker(where, Path(folder), seed, most, skew)
         while True:
             worker.act()
     except BaseException:

@@ -16,13 +16,14 @@ from tests.postgres.schemas import empty_registry
 from tests.postgres.server import Server, server, start
 
 PROCESSES = 8
-ROUNDS = int(os.environ.get("KOALJA_POUND_ROUNDS", "40"))
+ROUNDS = int(os.environ.get("KOALJA_POUND_ROUNDS", "25"))
 
 
 class Crowd:
     """Processes that work on one registry; who is killed is followed by somebody else."""
 
-    def __init__(self, where: str, folder: Path) -> None:
+    def __init__(self, where: str, folder: Path, most: int) -> None:
+        self.most = most
         self.where = where
         self.folder = folder
         self.seed = 0
@@ -33,7 +34,7 @@ class Crowd:
 
     def born(self) -> multiprocessing.process.BaseProcess:
         self.seed += 1
-        child = self.nursery.Process(target=pound, args=(self.where, str(self.folder), self.seed))
+        child = self.nursery.Process(target=pound, args=(self.where, str(self.folder), self.seed, self.most))
         child.start()
         return child
 
@@ -117,7 +118,7 @@ def contents(worker: Worker, wire: str) -> list[str]:
 def test_killed_processes_and_cut_connections_lose_nothing_and_do_nothing_twice(tmp_path: Path) -> None:
     chance = random.Random(20261123)
     with empty_registry() as where:
-        crowd = Crowd(where, tmp_path)
+        crowd = Crowd(where, tmp_path, most=25)
         try:
             crowd.wait_for(20)
             for _ in range(ROUNDS):
@@ -138,7 +139,7 @@ def test_a_crash_of_the_server_loses_nothing_that_was_acknowledged(tmp_path: Pat
     chance = random.Random(5)
     own = start(synchronous_commit="on")
     try:
-        crowd = Crowd(own.with_schema("crash"), tmp_path)
+        crowd = Crowd(own.with_schema("crash"), tmp_path, most=10_000)
         try:
             for _ in range(3):
                 crowd.wait_for(20)
