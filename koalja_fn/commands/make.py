@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from koalja_fn.pull.asking import Answer
 
 _SHOWN = 5  # values of each wire
+_WIRES = 20
 _TAIL = 20  # lines of standard error
 
 
@@ -148,8 +149,10 @@ def _say(answer: Answer, path: Path, dry: bool) -> None:
         for name, count in left.items():
             values = "value is" if count == 1 else "values are"
             click.echo(f"{task}: {count} {values} in no snapshot of input {name}", err=True)
-    for wire, found in answer.wires.items():
+    for wire, found in list(answer.wires.items())[:_WIRES]:
         _say_wire(path, wire, found)
+    if len(answer.wires) > _WIRES:
+        click.echo(f"and {len(answer.wires) - _WIRES} more wires; -o json has all")
     if answer.interrupted:
         click.echo("interrupted: what was finished is kept", err=True)
     elif not answer.made and not answer.failures:

@@ -30,7 +30,7 @@ class Pattern:
 
     wire: str
     base: Path
-    names: re.Pattern[str]
+    expression: str
     deep: bool
     text: str = ""
     only: str | None = None
@@ -41,7 +41,7 @@ class Pattern:
             inside = path.relative_to(self.base)
         except ValueError:
             return False
-        return _visible(inside.parts) and self.names.fullmatch(inside.as_posix()) is not None
+        return _visible(inside.parts) and re.fullmatch(self.expression, inside.as_posix()) is not None
 
     def files(self) -> Iterator[Path]:
         """What matches now, in the order of names; nothing if the folder is not there (yet)."""
@@ -49,7 +49,8 @@ class Pattern:
             if _visible((self.only,)) and os.path.lexists(self.base / self.only):
                 yield self.base / self.only
             return
-        found = [name for name in _walk(self.base, "", self.deep) if self.names.fullmatch(name)]
+        names = re.compile(self.expression)
+        found = [name for name in _walk(self.base, "", self.deep) if names.fullmatch(name)]
         for name in sorted(found):
             yield self.base / name
 
@@ -70,7 +71,7 @@ def pattern(wire: str, text: str, folder: Path) -> Pattern:
     base = os.path.normpath(folder.absolute().joinpath(*parts[:plain]))
     rest = parts[plain:]
     only = rest[0] if len(rest) == 1 and not _MAGIC.search(rest[0]) else None
-    return Pattern(wire, Path(base), re.compile(_regex(rest)), len(rest) > 1 or "**" in rest, text, only)
+    return Pattern(wire, Path(base), _regex(rest), len(rest) > 1 or "**" in rest, text, only)
 
 
 def patterns_of(wire: Wire, folder: Path) -> Iterator[Pattern]:

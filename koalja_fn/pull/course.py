@@ -122,8 +122,7 @@ class Course:
             yield from self._pool.some()
 
     def _sample(self) -> None:
-        for wire in self._plan.sources:
-            samples = self._sampler.sample(wire)
+        for wire, samples in self._sampler.sample(self._plan.sources).items():
             self._built.samples += samples
             for sample in samples:
                 self._places[sample.value.id] = sample.place

@@ -23,5 +23,5 @@ def write(state: str, name: str, data: Any) -> None:
     os.makedirs(folder, exist_ok=True)  # noqa: PTH103
     temporary = f"{folder}/{name}.{os.getpid()}.part"
     with open(temporary, "w", encoding="utf-8", errors="surrogatepass") as file:
-        json.dump(data, file, separators=(",", ":"), ensure_ascii=False)
+        file.write(json.dumps(data, separators=(",", ":"), ensure_ascii=False))
     os.replace(temporary, f"{folder}/{name}")  # noqa: PTH105

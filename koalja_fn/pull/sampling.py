@@ -6,7 +6,7 @@ every run, and a changed one another.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,30 +55,21 @@ class Sampler:
         self._folder = folder
         self._store = store
         self._known = known
+        self._stamps: dict[Path, Stamp] = {}
         self._now = now
         self._most = most
         self._warn = warn
 
-    def sample(self, wire: str) -> list[Sample]:
-        """All files of a wire's patterns, or the first `most`.
+    def sample(self, wires: Sequence[str]) -> dict[str, list[Sample]]:
+        """All files of each wire's patterns, or the first of them; what is new is stored in one go.
 
         Raises:
-            NotFound: The wire has no `from`.
+            NotFound: A wire has no `from`.
             StoreError: A file can't be read, or changes while it is read.
         """
-        patterns = list(patterns_of(self._circuit.wires[wire], self._folder))
-        if not patterns:
-            raise NotFound(
-                f"wire {wire} has no files to sample",
-                why="no task feeds it, and it has no `from`",
-                cure=f"add to the wiring:  wire {wire}  and below it, indented:  from = FILES",
-            )
-        paths: list[Path] = []
-        for pattern in patterns:
-            found = list(pattern.files())
-            self.listed.append((pattern, tuple(map(str, found))))
-            paths += [path for path in found if self._inside(pattern, path) and path not in paths]
-        return self._samples(wire, paths[: self._most])
+        paths = {wire: self._paths(wire) for wire in wires}
+        self._read({path: stamp(path) for some in paths.values() for path in some})
+        return {wire: [self._sample(wire, path) for path in some] for wire, some in paths.items()}
 
     def renew(self, sample: Sample) -> None:
         """Put a file into the store again whose payload is missing or damaged there.
@@ -86,24 +77,37 @@ class Sampler:
         Raises:
             StoreError: The file is not what it was.
         """
-        stored = self._store.put_file(sample.path)
+        stored = self._store.put_file(sample.path.resolve())
         if stored.digest != sample.value.digest:
             raise _changed(sample.path)
 
-    def _samples(self, wire: str, paths: list[Path]) -> list[Sample]:
-        before = [stamp(path) for path in paths]
-        unread = [p for p, s in zip(paths, before, strict=True) if self._known.get(str(p), s) is None]
-        stored = dict(zip(unread, self._store.put_files([p.resolve() for p in unread]), strict=True))
-        samples = []
-        for path, was in zip(paths, before, strict=True):
-            if path in stored:
-                if stamp(path) != was or was == GONE:
-                    raise _changed(path)
-                self._known.keep(str(path), was, stored[path].digest)
-            samples.append(self._sample(wire, path, was))
-        return samples
+    def _paths(self, wire: str) -> list[Path]:
+        patterns = list(patterns_of(self._circuit.wires[wire], self._folder))
+        if not patterns:
+            raise NotFound(
+                f"wire {wire} has no files to sample",
+                why="no task feeds it, and it has no `from`",
+                cure=f"add to the wiring:  wire {wire}  and below it, indented:  from = FILES",
+            )
+        paths: dict[Path, None] = {}
+        for pattern in patterns:
+            found = list(pattern.files())
+            self.listed.append((pattern, tuple(map(str, found))))
+            paths |= dict.fromkeys(path for path in found if self._inside(pattern, path))
+        return list(paths)[: self._most]
 
-    def _sample(self, wire: str, path: Path, was: Stamp) -> Sample:
+    def _read(self, stamps: Mapping[Path, Stamp]) -> None:
+        """Store the files that are not known as they are now."""
+        self._stamps |= stamps
+        unread = [path for path, now in stamps.items() if self._known.get(str(path), now) is None]
+        stored = self._store.put_files([path.resolve() if path.is_symlink() else path for path in unread])
+        for path, payload in zip(unread, stored, strict=True):
+            if stamp(path) != stamps[path] or stamps[path] == GONE:
+                raise _changed(path)
+            self._known.keep(str(path), stamps[path], payload.digest)
+
+    def _sample(self, wire: str, path: Path) -> Sample:
+        was = self._stamps[path]
         digest = self._known.get(str(path), was)
         assert digest is not None  # just kept
         place = str(path.relative_to(self._folder)) if path.is_relative_to(self._folder) else str(path)
@@ -126,13 +130,13 @@ class Sampler:
 
     def _inside(self, pattern: Pattern, path: Path) -> bool:
         """Whether a file is where it seems to be: no link leads out of the pattern's folder."""
+        if not path.is_symlink():
+            return path.is_file()
         real = path.resolve()
-        if not real.is_file():
-            return False
-        if path.is_symlink() and not real.is_relative_to(pattern.base.resolve()):
+        if not real.is_relative_to(pattern.base.resolve()):
             self._warn(f"{path} is not taken: it is a link to {real}, out of {pattern.base}")
             return False
-        return True
+        return real.is_file()
 
 
 def _changed(path: Path) -> StoreError:
