@@ -94,7 +94,11 @@ def claim(
     until = now + round(lease * SECOND)
     for snapshot in found:
         snapshots.claim(tx, snapshot.rid, owner, plan.code.version, now, until)
-    return [_claimed(plan, snapshot, now) for snapshot in found]
+    claims = [_claimed(plan, snapshot, now) for snapshot in found]
+    if len(claims) == 1 and sum(item.most for item in plan.spec.inputs) <= _FEW:
+        # What is in it is read at once, with what was written: that spares a look of its own.
+        claims = [replace(claims[0], members=tuple(snapshots.members(tx, claims[0].rid)))]
+    return claims
 
 
 def complete(
@@ -159,13 +163,6 @@ def settle(tx: Transaction, plan: TaskPlan, rid: int, sign: int) -> None:
     tasks.settle_windows(tx, plan.id, rid, sign)
     for item in plan.spec.inputs:
         tasks.settle_admissions(tx, plan.id, plan.wires[item.wires[0]], rid, item.name, sign)
-
-
-def _few_members(tx: Transaction, rid: int) -> tuple[Members, ...] | None:
-    """What is in a snapshot, where it is little: then this is the cheapest moment to read it."""
-    if sum(item.last - item.first + 1 for item in snapshots.inputs_of(tx, rid)) > _FEW:
-        return None
-    return tuple(snapshots.members(tx, rid))
 
 
 def _claimed(

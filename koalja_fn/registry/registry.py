@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from koalja_fn import postgres, sqlite
+from koalja_fn import sqlite
 from koalja_fn.errors import RegistryError
 
 T = TypeVar("T")
@@ -105,14 +105,16 @@ def connect(where: str | Path) -> Registry:
         RegistryError: It can't be opened.
     """
     text = str(where)
-    if postgres.is_address(text):
-        return Registry(postgres.Database(postgres.place_of(text), migrations(), "registry"))
-    if "://" in text:
+    if "://" not in text:
+        return Registry(Path(text.removeprefix("sqlite:")))
+    from koalja_fn import postgres  # sixteen milliseconds that a laptop need not pay
+
+    if not postgres.is_address(text):
         raise RegistryError(
             f"registry {text.partition('://')[0]}://…: no such kind of address",
             cure="a path, sqlite:PATH or postgresql://HOST/DATABASE",
         )
-    return Registry(Path(text.removeprefix("sqlite:")))
+    return Registry(postgres.Database(postgres.place_of(text), migrations(), "registry"))
 
 
 class Registry:

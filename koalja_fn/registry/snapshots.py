@@ -130,18 +130,6 @@ def feed(tx: Transaction, task: int, name: str, runs: Iterable[Run]) -> None:
     )
 
 
-def ready(tx: Transaction, task: int, now: int, most: int) -> list[Stored]:
-    """Snapshots that may be claimed now, those first that have waited longest."""
-    rows = tx.all(
-        f"SELECT {_COLUMNS} FROM snapshot WHERE task = ? AND state = 'ready' AND due <= ?"
-        " ORDER BY due, number LIMIT ?",
-        task,
-        now,
-        most,
-    )
-    return [Stored(*row) for row in rows]
-
-
 @dataclass(frozen=True, slots=True)
 class AtHand:
     """What a claim is made of: the wiring generation in force, the time of the log's last record, how many
@@ -199,22 +187,29 @@ def expired(tx: Transaction, task: int, now: int) -> list[Stored]:
 
 def members(tx: Transaction, rid: int) -> list[Members]:
     """What is in a snapshot, inputs in the order of the wiring."""
-    rows = tx.all(
-        "SELECT task, input, wire, first, last, fresh FROM snapshot_input WHERE snapshot = ? ORDER BY ord",
+    inputs = tx.later(
+        "SELECT ord, task, input, wire, first, last, fresh FROM snapshot_input"
+        " WHERE snapshot = ? ORDER BY ord",
         rid,
     )
-    return [
-        Members(name, tuple(window(tx, task, name, wire, first, last)), fresh)
-        for task, name, wire, first, last, fresh in rows
-    ]
+    rows = tx.later(
+        f"SELECT {values.COLUMNS}, i.ord {values.FROM}"
+        " JOIN snapshot_input i ON i.wire = v.wire AND v.position BETWEEN i.first AND i.last"
+        " WHERE i.snapshot = ? ORDER BY i.ord, v.position",
+        rid,
+    )
+    windows = inputs()
+    found: dict[int, list[AnnotatedValue]] = {window[0]: [] for window in windows}
+    for row in rows():
+        found[row[-1]].append(values.from_row(row))
+    for place, task, name, wire, first, last, _ in windows:
+        if wire is None:
+            found[place] = _admitted(tx, task, name, first, last)
+    return [Members(name, tuple(found[place]), fresh) for place, _, name, _, _, _, fresh in windows]
 
 
-def window(
-    tx: Transaction, task: int, name: str, wire: int | None, first: int, last: int
-) -> list[AnnotatedValue]:
-    """The values that an input counts as first to last."""
-    if wire is not None:
-        return values.between(tx, wire, first, last)
+def _admitted(tx: Transaction, task: int, name: str, first: int, last: int) -> list[AnnotatedValue]:
+    """The values that an input which counts admissions counts as first to last."""
     return [
         value
         for run_wire, begin, end in feed_runs(tx, task, name, first, last)

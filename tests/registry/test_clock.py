@@ -96,7 +96,7 @@ HOT = {
     "what an execution made": lambda tx: tx.all("SELECT id FROM value v WHERE v.snapshot = ?", 1),
     "snapshots at hand": lambda tx: snapshots.at_hand(tx, 1, 9, strict=False),
     "the next in strict order": lambda tx: snapshots.at_hand(tx, 1, 9, strict=True),
-    "ready snapshots": lambda tx: snapshots.ready(tx, 1, 9, 9),
+    "what is in a snapshot": lambda tx: snapshots.members(tx, 1),
     "how many run": lambda tx: snapshots.running(tx, 1),
     "when one is due": lambda tx: snapshots.next_due(tx, 1),
     "what is to be tried again": lambda tx: snapshots.dues(tx, 1, 9),
