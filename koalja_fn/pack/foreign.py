@@ -19,7 +19,7 @@ from koalja_fn.pack.ground import RECIPE_LABEL, Choice
 from koalja_fn.pack.oci.client import RegistryClient
 from koalja_fn.pack.oci.reference import Reference, Target, is_loopback
 from koalja_fn.pack.packing import Listener, Packer
-from koalja_fn.pack.wheels import buildpacks_folder
+from koalja_fn.pack.wheels import ready
 
 BUILDER = "paketobuildpacks/builder-jammy-base"
 _PATIENCE = 10.0
@@ -94,7 +94,7 @@ def choose(wanted: str, *, layout: bool, run_image: bool) -> tuple[str, str]:
 def packer(choice: Choice, client: RegistryClient) -> Packer:
     """The packer that calls `pack build`."""
     command = look().pack
-    folder = buildpacks_folder()
+    folder = ready()
 
     def one(source: Source, to: Target, recipe: str, listener: Listener) -> tuple[str, int, int]:
         assert isinstance(to, Reference)

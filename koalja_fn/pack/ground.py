@@ -20,7 +20,7 @@ from koalja_fn.pack.oci.image import BaseImage, load_base, pinned
 from koalja_fn.pack.oci.reference import LayoutTarget, Target, target
 from koalja_fn.pack.oci.values import Platform
 from koalja_fn.pack.places import cache_folder
-from koalja_fn.pack.wheels import buildpacks_folder, ensure
+from koalja_fn.pack.wheels import ready
 
 RUN_IMAGE = "docker.io/library/python:3.12-slim"
 RECIPE_LABEL = "dev.koalja.recipe"
@@ -121,8 +121,7 @@ class Ground:
     def own(self) -> list[Buildpack]:
         """Our buildpacks: the languages, then the runtime, which comes last in each group."""
         with self._lock:
-            folder = buildpacks_folder()
-            ensure(folder)
+            folder = ready()
             shelf = Shelf(folder / name for name in (*_LANGUAGES, "koalja"))
             return list(shelf)
 

@@ -2,13 +2,16 @@
 
 A buildpack has no network while it builds, so what it installs lies in it. Only pure-Python libraries are
 taken, since one folder serves each Python and processor; compiled speed-ups in them are left out on
-installing. The wheels do not go into version control.
+installing. Our own wheel is made of the very files of this library, so a checkout and an installed package
+make the same image. In a checkout the wheels lie in `buildpacks/`, out of version control; an installed
+package, whose folder may be read-only, keeps its buildpacks with the wheels in the cache.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -16,61 +19,76 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from koalja_fn.pack.errors import PhaseError
+from koalja_fn.pack.places import cache_folder
 
 PINS = "wheels.txt"
+_PACKAGE = Path(__file__).resolve().parents[1]
+_SHIPPED = _PACKAGE / "_shipped"
+_KINDS = frozenset({".py", ".lark", ".sql", ".json"})
 
 
 def buildpacks_folder() -> Path:
-    """Where our buildpacks are: beside the library, or where KOALJA_BUILDPACKS says."""
+    """Where our buildpacks are: where KOALJA_BUILDPACKS says, in the checkout, or in the installed package.
+
+    Raises:
+        PhaseError: Nowhere.
+    """
     given = os.environ.get("KOALJA_BUILDPACKS")
-    for folder in (Path(given) if given else None, Path(__file__).resolve().parents[2] / "buildpacks"):
+    for folder in (Path(given) if given else None, _PACKAGE.parent / "buildpacks", _SHIPPED):
         if folder is not None and (folder / "koalja" / "buildpack.toml").is_file():
             return folder
     raise PhaseError(
         "our buildpacks are not here",
         phase="source",
-        cure="set KOALJA_BUILDPACKS to the folder `buildpacks` of the repository",
+        cure="install koalja-fn anew, or set KOALJA_BUILDPACKS to the folder `buildpacks` of its repository",
     )
 
 
-def ensure(folder: Path) -> None:
-    """Make the wheels if they are not those of this very source."""
-    home = folder / "koalja" / "wheels"
-    mark = home / "source"
+def ready() -> Path:
+    """The folder of our buildpacks with the wheels of this very source in them; made if need be."""
+    folder = buildpacks_folder()
     now = _source_digest(folder)
+    if folder == _SHIPPED:
+        folder = _unfolded(folder, now)
+    mark = folder / "koalja" / "wheels" / "source"
     if mark.is_file() and mark.read_text() == now:
-        return
-    home.mkdir(exist_ok=True)
-    with open(home.parent / ".lock", "a") as lock:
+        return folder
+    mark.parent.mkdir(exist_ok=True)
+    with open(folder / "koalja" / ".lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not mark.is_file() or mark.read_text() != now:
             collect(folder)
+    return folder
+
+
+def _unfolded(shipped: Path, digest: str) -> Path:
+    """A copy in the cache that can be written to; installers may have lost the executable bits."""
+    folder = cache_folder() / "buildpacks" / digest[:32]
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent) as new:
+            made = Path(new) / "buildpacks"
+            shutil.copytree(shipped, made, ignore=shutil.ignore_patterns("__pycache__"))
+            for path in made.rglob("*"):
+                path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" else 0o644)
+            made.chmod(0o755)
+            with suppress(OSError):  # somebody else was faster
+                made.rename(folder)
+    return folder
 
 
 def collect(folder: Path) -> Path:
     """Build our wheel, fetch the others', and write their common digest."""
-    source = Path(__file__).resolve().parents[2]
     home = folder / "koalja" / "wheels"
     with tempfile.TemporaryDirectory(prefix="koalja-wheels-") as scratch:
-        made, tree = Path(scratch) / "made", Path(scratch) / "tree"
-        made.mkdir()
-        _copy_source(source, tree)
-        _pip(["wheel", "--quiet", "--no-deps", "--wheel-dir", str(made), str(tree)])
-        _pip(
-            [
-                "download",
-                "--quiet",
-                "--no-deps",
-                "--only-binary=:all:",
-                "-d",
-                str(made),
-                "-r",
-                str(folder / "koalja" / PINS),
-            ]
-        )
+        made = Path(scratch)
+        _write_ours(made / "koalja_fn-0-py3-none-any.whl")
+        pins = ["-r", str(folder / "koalja" / PINS)]
+        _pip(["download", "--quiet", "--no-deps", "--only-binary=:all:", "-d", str(made), *pins])
         home.mkdir(exist_ok=True)
         for old in home.glob("*.whl"):
             old.unlink()
@@ -81,15 +99,29 @@ def collect(folder: Path) -> Path:
     return home
 
 
-def _copy_source(source: Path, tree: Path) -> None:
-    """Only what the wheel is made of, so that the build leaves no traces in the checkout."""
-    tree.mkdir()
-    for name in ("pyproject.toml", "README.md"):
-        shutil.copyfile(source / name, tree / name)
-    caches = shutil.ignore_patterns("__pycache__", "*.pyc", "*.egg-info")
-    shutil.copytree(source / "koalja_fn", tree / "koalja_fn", ignore=caches)
-    if (source / "runtime").is_dir():
-        shutil.copytree(source / "runtime", tree / "runtime", ignore=caches)
+def _ours() -> list[tuple[str, Path]]:
+    """The files of library and runtime, each with its name in the wheel: of a checkout or an installation."""
+    found = importlib.util.find_spec("koalja_runtime")
+    beside = _PACKAGE.parent / "runtime" / "koalja_runtime"
+    runtime = beside if beside.is_dir() else Path(found.origin).parent if found and found.origin else None
+    if runtime is None:
+        raise PhaseError(
+            "the runtime is not here",
+            phase="source",
+            cure="pip install koalja-fn, which brings koalja_runtime",
+        )
+    return [
+        (f"{folder.name}/{path.relative_to(folder).as_posix()}", path)
+        for folder in (_PACKAGE, runtime)
+        for path in sorted(folder.rglob("*"))
+        if (path.suffix in _KINDS or path.name == "py.typed") and _SHIPPED not in path.parents
+    ]
+
+
+def _write_ours(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+        for inside, path in _ours():
+            archive.writestr(zipfile.ZipInfo(inside), path.read_bytes(), zipfile.ZIP_DEFLATED)
 
 
 def _digest(home: Path) -> str:
@@ -105,12 +137,9 @@ def _digest(home: Path) -> str:
 
 
 def _source_digest(folder: Path) -> str:
-    source = Path(__file__).resolve().parents[2]
     total = hashlib.sha256((folder / "koalja" / PINS).read_bytes())
-    paths = [source / "pyproject.toml", *source.glob("koalja_fn/**/*"), *source.glob("runtime/**/*")]
-    for path in sorted(paths):
-        if path.is_file() and "__pycache__" not in path.parts:
-            total.update(f"{path.relative_to(source)}\0".encode() + path.read_bytes())
+    for inside, path in _ours():
+        total.update(f"{inside}\0".encode() + path.read_bytes())
     return total.hexdigest()
 
 
@@ -128,4 +157,4 @@ def _pip(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{collect(buildpacks_folder())}\n")
+    sys.stdout.write(f"{ready() / 'koalja' / 'wheels'}\n")
