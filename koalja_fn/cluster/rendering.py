@@ -1,0 +1,76 @@
+"""A circuit as Kubernetes objects: plain data in the order in which they are applied.
+
+Each kind of object has a module of its own; here they are put together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from koalja_fn.cluster import eventing, jobs, names, services, sweeping
+from koalja_fn.cluster.kinds import Object
+from koalja_fn.cluster.place import Deployed, well_known_address
+from koalja_fn.cluster.settings import Settings
+from koalja_fn.model import Circuit
+
+ENTRY = names.ENTRY
+"""The key of the entry's image among the images."""
+
+
+def render(
+    circuit: Circuit,
+    images: Mapping[str, str],
+    settings: Settings,
+    versions: Mapping[str, str],
+    *,
+    namespace: str,
+    broker: str = "",
+) -> list[Object]:
+    """All objects of a circuit, in apply order: what is early is needed by what comes later.
+
+    Args:
+        circuit: The checked circuit.
+        images: For each task, and for "entry", the image's reference, best with its digest.
+        settings: The namespace's.
+        versions: For each task the digest of its code, as it is installed in the registry.
+        namespace: Where the objects go.
+        broker: The Broker's address as its status says; without one, the address that is usual for its class.
+
+    Raises:
+        UsageError: A name is too long or not free, or an image is missing.
+    """
+    names.check(circuit)
+    address = broker or well_known_address(settings, namespace, names.broker(circuit.name))
+    place = Deployed(circuit, dict(images), settings, dict(versions), namespace, address)
+    return [
+        *jobs.authentication(place),
+        *eventing.channel(place),
+        eventing.broker(place),
+        services.entry(place),
+        *services.tasks(place),
+        *eventing.triggers(place),
+        *jobs.tasks(place),
+        *sweeping.jobs(place),
+        *sweeping.pings(place),
+    ]
+
+
+def console(
+    circuit: str, image: str, settings: Settings, *, namespace: str, idle: int | None = None
+) -> Object:
+    """The Pod in which commands on a circuit are run; it ends itself after `idle` seconds without one."""
+    place = Deployed.bare(circuit, {ENTRY: image}, settings, namespace)
+    return jobs.console(place, idle)
+
+
+def left_out(circuit: Circuit) -> list[str]:
+    """What of a circuit is not on the cluster, a line for people each."""
+    return [
+        f"task {task.name} offers a service, which this version does not start: its values wait"
+        for task in circuit.tasks
+        if task.service
+    ] + [
+        f"wire {wire.name}: `from = {wire.source}` is not looked at on a cluster; POST to the entry"
+        for wire in circuit.wires.values()
+        if wire.source
+    ]
