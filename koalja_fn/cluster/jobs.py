@@ -1,8 +1,8 @@
 """Tasks with `mode = job`: a KEDA ScaledJob starts a pod for each ready snapshot, up to `concurrency`.
 
 Strategy `default` over the count of ready and running snapshots is the only pair that neither starves new
-work nor starts pods for nothing (facts of a real cluster, F). `gradual`: else an update of the ScaledJob would
-end the jobs that run. A job never starts again by itself: attempts are counted by the registry.
+work nor starts pods for nothing (facts of a real cluster, F). `gradual`: else an update of the ScaledJob
+would end the jobs that run. A job never starts again by itself: attempts are counted by the registry.
 """
 
 from __future__ import annotations

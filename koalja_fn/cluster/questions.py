@@ -28,8 +28,8 @@ class Held:
 def ready_or_running(circuit: Circuit, task: Task, most: int) -> str:
     """How many jobs a task should have: its snapshots that are due, up to `most`, and those that run.
 
-    KEDA takes away what runs already. What runs is counted, too: with the ready ones alone new work would wait
-    until all that runs has ended. A claim whose lease is over does not count: the sweep takes it up.
+    KEDA takes away what runs already. What runs is counted, too: with the ready ones alone new work would
+    wait until all that runs has ended. A claim whose lease is over does not count: the sweep takes it up.
     """
     ready = (
         "SELECT 1 FROM snapshot s WHERE s.task = t.id AND s.state = 'ready' AND s.due <= "
@@ -49,7 +49,10 @@ def left_alone(circuit: Circuit, tasks: Iterable[Task]) -> str:
     known = list(tasks)
     conditions = [
         f"t.due <= {_NOW}",
-        f"EXISTS (SELECT 1 FROM snapshot s WHERE s.task = t.id AND s.state = 'running' AND s.lease <= {_NOW})",
+        (
+            "EXISTS (SELECT 1 FROM snapshot s WHERE s.task = t.id AND s.state = 'running'"
+            f" AND s.lease <= {_NOW})"
+        ),
         (
             "(EXISTS (SELECT 1 FROM link l JOIN wire w ON w.id = l.wire WHERE l.task = t.id AND l.retired = 0"
             f" AND l.position < w.head AND w.latest <= {_NOW} - {_PATIENCE}) AND {_NOBODY_AT_WORK})"
@@ -70,7 +73,7 @@ def _startable(circuit: Circuit, task: Task) -> str:
     """A snapshot has been ready for a while, nothing holds it up, and nobody is at work."""
     return (
         f"(t.name = {_text(task.name)} AND EXISTS (SELECT 1 FROM snapshot s WHERE s.task = t.id"
-        f" AND s.state = 'ready' AND s.due <= {_NOW} - {_PATIENCE}){_blocked(circuit, task)}"
+        f" AND s.state = 'ready' AND s.due <= {_NOW} - {_PATIENCE}{_blocked(circuit, task)})"
         f" AND {_NOBODY_AT_WORK})"
     )
 
@@ -99,10 +102,13 @@ def _elastic(task: Task) -> list[Input]:
 
 
 def _blocked(circuit: Circuit, task: Task) -> str:
-    """What keeps ready snapshots from being claimed: a dead letter under `order = strict`, a full reader."""
+    """What keeps a ready snapshot s from being claimed: one before it under `strict`, a full reader."""
     found = ""
     if task.strict:
-        found += " AND NOT EXISTS (SELECT 1 FROM snapshot d WHERE d.task = t.id AND d.state IN ('dead', 'running'))"
+        found += (
+            " AND NOT EXISTS (SELECT 1 FROM snapshot d WHERE d.task = t.id AND d.number < s.number"
+            " AND d.state IN ('ready', 'running', 'dead'))"
+        )
     for held in holders(circuit, task):
         found += (
             " AND coalesce((SELECT sum(w.head - l.start - l.settled) FROM link l JOIN wire w ON w.id = l.wire"
