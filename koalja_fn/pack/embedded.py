@@ -16,7 +16,7 @@ from koalja_fn.pack.errors import phase
 from koalja_fn.pack.exporting import Exported, export
 from koalja_fn.pack.ground import RECIPE_LABEL, Ground
 from koalja_fn.pack.labels import Previous
-from koalja_fn.pack.oci.image import BaseImage, load_base
+from koalja_fn.pack.oci.image import BaseImage, annotated, load_base
 from koalja_fn.pack.oci.publishing import Published, publish
 from koalja_fn.pack.oci.reference import Target
 from koalja_fn.pack.restoring import Cache
@@ -43,7 +43,9 @@ def pack_task(
                 say(f"no sandbox here ({why}): buildpacks run on this machine itself")
                 exported = _made(source, to, ground, recipe, previous, cache, Path(out), say, on_host=True)
         with phase(source.task.name, "publish"):
-            return publish(exported.image, to, ground.client, moved=moved)
+            # As an annotation it is read with the manifest: the next packing asks for nothing else.
+            image = annotated(exported.image, {RECIPE_LABEL: recipe})
+            return publish(image, to, ground.client, moved=moved)
 
 
 def previous_image(to: Target, ground: Ground) -> BaseImage | None:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from koalja_fn.errors import KoaljaError, NotFound, UsageError
 from koalja_fn.model import Task
-from koalja_fn.pack import requirements
 from koalja_fn.pack.collecting import Source, collect
 from koalja_fn.pack.errors import PhaseError, named, phase
 from koalja_fn.pack.ground import RECIPE_LABEL, Ground
-from koalja_fn.pack.oci.image import labels_of
+from koalja_fn.pack.oci.image import mark_of
 from koalja_fn.pack.oci.reference import LayoutTarget, Reference, Target, target
 from koalja_fn.program.folder import Opened
 
@@ -57,6 +56,11 @@ class Listener(Protocol):
     def done(self, packed: Packed) -> None:
         """A task is packed."""
 
+
+_ASKING = 8
+
+Standing = tuple[str, str | None] | None
+"""The image that a tag means now: its digest, and the recipe that it was made by."""
 
 Packer = Callable[[Source, Target, str, Listener], tuple[str, int, int]]
 """Makes and publishes one image: (digest, bytes sent, bytes spared)."""
@@ -123,47 +127,80 @@ def pack_circuit(
     """Pack what changed. A task that fails keeps no other from being packed; it is told of at the end."""
     assert opened.circuit is not None
     circuit = opened.circuit.name
-    _ = ground.recipe  # what all have in common is looked up once, before threads ask for it
 
-    def one(task: Task) -> Packed | PhaseError:
+    def one(task: Task, standing: Future[Standing]) -> Packed | PhaseError:
         try:
-            return _one(opened, task, where.of(circuit, task.name), ground, packer, listener)
+            return _one(opened, task, where.of(circuit, task.name), standing, ground, packer, listener)
         except KoaljaError as error:
             return named(error, task.name, "pack")
 
-    with ThreadPoolExecutor(max(1, min(jobs, len(tasks) or 1)), thread_name_prefix="pack") as pool:
-        found = list(pool.map(one, tasks))
+    with (
+        ThreadPoolExecutor(_ASKING, thread_name_prefix="ask") as asking,
+        ThreadPoolExecutor(max(1, min(jobs, len(tasks) or 1)), thread_name_prefix="pack") as pool,
+    ):
+        base = asking.submit(lambda: ground.pin)
+        standing = [asking.submit(standing_of, where.of(circuit, task.name), ground) for task in tasks]
+        base.result()
+        _ = ground.recipe  # what all have in common is looked up once, before threads ask for it
+        found = list(pool.map(one, tasks, standing))
     return Outcome(
         tuple(f for f in found if isinstance(f, Packed)), tuple(f for f in found if isinstance(f, PhaseError))
     )
 
 
 def _one(
-    opened: Opened, task: Task, to: Target, ground: Ground, packer: Packer, listener: Listener
+    opened: Opened,
+    task: Task,
+    to: Target,
+    standing: Future[Standing],
+    ground: Ground,
+    packer: Packer,
+    listener: Listener,
 ) -> Packed:
     began = time.monotonic()
     with phase(task.name, "source"):
         source = _sourced(opened, task, ground, listener)
-    for name in source.left_out:
-        listener.warn(task.name, f"{name} looks like a secret and is left out")
-    with phase(task.name, "analyze"):
+    return pack_source(source, to, standing.result, ground, packer, listener, began)
+
+
+def pack_source(
+    source: Source,
+    to: Target,
+    standing: Callable[[], Standing],
+    ground: Ground,
+    packer: Packer,
+    listener: Listener,
+    began: float,
+) -> Packed:
+    """Pack one source, if that is not what the tag means already; `standing` tells what it means.
+
+    Raises:
+        PhaseError: With task and phase.
+    """
+    name = source.task.name
+    for left_out in source.left_out:
+        listener.warn(name, f"{left_out} looks like a secret and is left out")
+    with phase(name, "analyze"):
         recipe = ground.recipe_of(source.digest)
-        digest = _unchanged(to, recipe, ground)
+        stands = standing()
+        digest = stands[0] if stands and stands[1] == recipe else None
     sent = spared = 0
     changed = digest is None
     if digest is None:
-        listener.step(task.name, "packing")
+        listener.step(name, "packing")
         digest, sent, spared = packer(source, to, recipe, listener)
-    packed = Packed(
-        task.name, str(to), digest, source.version, changed, time.monotonic() - began, sent, spared
-    )
+    packed = Packed(name, str(to), digest, source.version, changed, time.monotonic() - began, sent, spared)
     listener.done(packed)
     return packed
 
 
 def _sourced(opened: Opened, task: Task, ground: Ground, listener: Listener) -> Source:
     source = collect(opened, task)
-    if not _is_python(source) or requirements.stands(source.root):
+    if not _is_python(source):
+        return source
+    from koalja_fn.pack import requirements  # most tasks have none, and an unchanged one is told quickly
+
+    if requirements.stands(source.root):
         return source
     if requirements.lock(source.root, ground.machine, ground.python[1]):
         text = f"what it asks for was resolved into {requirements.LOCK}: keep that with the source"
@@ -173,15 +210,12 @@ def _sourced(opened: Opened, task: Task, ground: Ground, listener: Listener) -> 
 
 def _is_python(source: Source) -> bool:
     names = {name for name, _ in source.files}
-    return bool({"requirements.txt", "pyproject.toml", requirements.LOCK} & names)
+    return bool({"requirements.txt", "pyproject.toml", "requirements.lock"} & names)
 
 
-def _unchanged(to: Target, recipe: str, ground: Ground) -> str | None:
-    """The digest of the image that is there already, if it was made by the same recipe."""
-    labels = labels_of(to, ground.client, ground.choice.platform)
-    if labels is None or labels.get(RECIPE_LABEL) != recipe:
-        return None
-    return ground.client.place(to).digest_of(to.which)
+def standing_of(to: Target, ground: Ground) -> Standing:
+    """What a tag means now."""
+    return mark_of(to, RECIPE_LABEL, ground.client, ground.choice.platform)
 
 
 def embedded(ground: Ground) -> Packer:

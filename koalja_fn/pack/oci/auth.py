@@ -6,12 +6,9 @@ only when a registry wants it, and once.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import os
 import re
-import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,6 +42,8 @@ class Credentials:
     @property
     def basic(self) -> str:
         """The Authorization header for Basic."""
+        import base64
+
         return "Basic " + base64.b64encode(f"{self.user}:{self.secret}".encode()).decode()
 
 
@@ -91,6 +90,8 @@ class Keychain:
         """Run a credential helper; what it prints stays here, also when it fails."""
         if not _HELPER.fullmatch(helper):
             raise PackError(f"'{helper}' is no credential helper", why=f"it is named in {file}")
+        import subprocess  # here and not above: most registries are asked without a helper
+
         program = f"docker-credential-{helper}"
         try:
             done = subprocess.run(
@@ -248,9 +249,11 @@ def _entry(entry: Mapping[str, Any], file: Path) -> Credentials | None:
         return Credentials(str(entry["username"]), str(entry["password"]))
     if not entry.get("auth"):
         return None
+    import base64
+
     try:
         user, colon, secret = base64.b64decode(str(entry["auth"])).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # no base64, or no text in it
         colon = ""
     if not colon:
         raise PackError(

@@ -66,6 +66,7 @@ class RegistryClient:
         self._authorisers: dict[str, Authoriser] = {}
         self._bases: dict[str, str] = {}
         self._holders: dict[tuple[str, str], Holders] = {}
+        self._manifests: dict[tuple[str, str, str], Manifest] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -102,6 +103,14 @@ class RegistryClient:
         with self._lock:
             return self._holders.setdefault((reference.registry, digest), Holders())
 
+    def seen(self, reference: Reference, which: str) -> Manifest | None:
+        """The manifest of that digest, if it was read from this very repository before."""
+        return self._manifests.get((reference.registry, reference.repository, which))
+
+    def remember(self, reference: Reference, manifest: Manifest) -> None:
+        """Keep a manifest: what a digest names never changes, so nobody has to ask for it again."""
+        self._manifests[reference.registry, reference.repository, manifest.digest] = manifest
+
     def authoriser(self, reference: Reference) -> Authoriser:
         """Who gets us in there."""
         with self._lock:
@@ -133,6 +142,9 @@ class Repository:
 
     def manifest(self, which: str) -> Manifest:
         """The manifest of a tag or digest, its bytes checked."""
+        seen = self.client.seen(self.reference, which)
+        if seen is not None:
+            return seen
         for attempt in range(self.client.transport.tries):
             try:
                 with self.request("GET", f"manifests/{which}", {"Accept": ACCEPT}) as answer:
@@ -148,6 +160,7 @@ class Repository:
         claimed = answer.headers.get("Docker-Content-Digest", "")
         if claimed.startswith("sha256:") and claimed != digest_of(data):
             raise Damaged(f"the manifest of {self.reference} is damaged", why=f"it should be {claimed}")
+        self.client.remember(self.reference, found)
         return found
 
     def digest_of(self, which: str) -> str | None:

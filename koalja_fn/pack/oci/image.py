@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from koalja_fn.errors import Damaged, NoSuchImage, PackError, UsageError, WrongPlatform
@@ -101,6 +100,41 @@ def load_base(target: Target, platform: Platform, client: RegistryClient) -> Bas
     return BaseImage(source, manifest.digest, config, layers)
 
 
+def pinned(target: Target, platform: Platform, client: RegistryClient) -> Target:
+    """The target by its digest, of an index the one for the platform. Asks for one manifest only."""
+    place = client.place(target)
+    manifest = place.manifest(target.which)
+    digest = _fitting(place, manifest, platform) if manifest.is_index else manifest.digest
+    return target.at(digest)
+
+
+def mark_of(
+    target: Target, name: str, client: RegistryClient, platform: Platform
+) -> tuple[str, str | None] | None:
+    """An image's digest, and the annotation of that name or else the label; None where there is no image.
+
+    The annotation costs one question; a label stands in the configuration, which is a second one.
+    """
+    place = client.place(target)
+    try:
+        manifest = choose(place, place.manifest(target.which), platform)
+        annotations = manifest.parsed().get("annotations")
+        if isinstance(annotations, dict) and name in annotations:
+            return manifest.digest, str(annotations[name])
+        config, _ = _read_image(place, manifest)
+    except NoSuchImage:
+        return None
+    return manifest.digest, _labels(config).get(name)
+
+
+def annotated(image: Image, annotations: Mapping[str, str]) -> Image:
+    """The same image with annotations in its manifest, which can be read without its configuration."""
+    parsed = image.manifest.parsed()
+    parsed["annotations"] = {**(parsed.get("annotations") or {}), **annotations}
+    data = canonical(parsed)
+    return replace(image, manifest=Manifest(digest_of(data), image.manifest.media_type, data))
+
+
 def labels_of(
     target: Target, client: RegistryClient, platform: Platform | None = None
 ) -> dict[str, str] | None:
@@ -156,6 +190,8 @@ def creation_time(environ: Mapping[str, str]) -> str:
     told = environ.get("SOURCE_DATE_EPOCH", "")
     if not told:
         return CREATED
+    from datetime import UTC, datetime
+
     try:
         return datetime.fromtimestamp(int(told), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (ValueError, OverflowError, OSError):
@@ -169,18 +205,22 @@ def choose(place: Place, manifest: Manifest, platform: Platform) -> Manifest:
     for _ in range(4):
         if not manifest.is_index:
             return manifest
-        entries = _images(manifest, place)
-        fitting = [(one, found) for one, found in entries if platform.fits(found)]
-        if not fitting:
-            raise WrongPlatform(
-                f"{place.target} has no image for {platform}",
-                why="it has " + (", ".join(sorted({str(found) for _, found in entries})) or "none at all"),
-                cure="name another image, or pack for one of these platforms",
-            )
-        exact = [one for one, found in fitting if found.variant == platform.variant]
-        digest = (exact or [one for one, _ in fitting])[0]
-        manifest = place.manifest(digest)
+        manifest = place.manifest(_fitting(place, manifest, platform))
     raise PackError(f"{place.target} is an index of indexes of indexes", why="that is deeper than we look")
+
+
+def _fitting(place: Place, index: Manifest, platform: Platform) -> str:
+    """The digest of the platform's entry."""
+    entries = _images(index, place)
+    fitting = [(one, found) for one, found in entries if platform.fits(found)]
+    if not fitting:
+        raise WrongPlatform(
+            f"{place.target} has no image for {platform}",
+            why="it has " + (", ".join(sorted({str(found) for _, found in entries})) or "none at all"),
+            cure="name another image, or pack for one of these platforms",
+        )
+    exact = [one for one, found in fitting if found.variant == platform.variant]
+    return (exact or [one for one, _ in fitting])[0]
 
 
 def _images(index: Manifest, place: Place) -> list[tuple[str, Platform]]:

@@ -6,14 +6,12 @@ import errno
 import hashlib
 import json
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 from koalja_fn.errors import Damaged, NoSuchImage, PackError
-from koalja_fn.pack.oci.layer import no_room
 from koalja_fn.pack.oci.reference import Target
 from koalja_fn.pack.oci.values import INDEXES, MANIFESTS, Descriptor, Manifest
 
@@ -91,6 +89,8 @@ def read_blob(place: Place, blob: Descriptor, limit: int = MANIFEST_LIMIT) -> by
 
 def save(place: Place, blob: Descriptor, to: Path) -> None:
     """Download a blob into a file, which appears only once its bytes are known to be right."""
+    import tempfile
+
     try:
         with tempfile.NamedTemporaryFile(prefix=".blob-", dir=to.parent, delete=False) as file:
             try:
@@ -103,6 +103,8 @@ def save(place: Place, blob: Descriptor, to: Path) -> None:
                 raise
     except OSError as problem:
         if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+            from koalja_fn.pack.oci.layer import no_room
+
             raise no_room(to.parent, problem) from problem
         raise
 

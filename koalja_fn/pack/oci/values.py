@@ -6,7 +6,7 @@ Knows nothing of registries, files' contents or HTTP.
 from __future__ import annotations
 
 import json
-import platform as machine_facts
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ class Platform:
     @classmethod
     def here(cls) -> Platform:
         """The platform of this machine's Linux."""
-        machine = machine_facts.machine()
+        machine = os.uname().machine
         return cls("linux", _PROCESSORS.get(machine, machine))
 
     def fits(self, other: Platform) -> bool:
