@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,30 +79,45 @@ def pack(
     Exit status: 0 all is packed; 2 wrong call; 3 the wiring has errors; 7 no such circuit or task;
     9 a task could not be packed (the others were).
     """
-    from koalja_fn.pack import packing
-    from koalja_fn.pack.ground import Choice, Ground
-    from koalja_fn.pack.oci.client import RegistryClient
-    from koalja_fn.program.folder import open_circuit
+    with _collector_spared():
+        from koalja_fn.pack import packing
+        from koalja_fn.pack.ground import Choice, Ground
+        from koalja_fn.pack.oci.client import RegistryClient
+        from koalja_fn.program.folder import open_circuit
 
+        opened = open_circuit(path)
     folder, form = _outputs(outputs)
     where = packing.destination(to, folder)
     choice = Choice(run_image or "", builder or "", buildpacks, _variables(variables))
-    opened = open_circuit(path)
     if opened.circuit is None:
         from koalja_fn.local.workplace import findings_error
 
         raise findings_error(opened)
     named = packing.chosen(opened, tasks)
     with RegistryClient(insecure=insecure) as client:
-        ground = Ground(choice, client)
-        name, why, way = _way(packer, where, choice, ground, client)
         listener = _listener(verbose=verbose)
+        ground = Ground(choice, client, listener.say)
+        name, why, way = _way(packer, where, choice, ground, client)
         listener.say(f"packer: {name} ({why})")
         with listener:
             outcome = packing.pack_circuit(
                 opened, named, where, ground, way, listener, jobs=jobs or len(os.sched_getaffinity(0))
             )
     _report(outcome, form, name, why)
+
+
+@contextmanager
+def _collector_spared() -> Iterator[None]:
+    """Importing makes many objects and no garbage: to look for some is a tenth of a call that packs nothing.
+
+    At the end of the process all goes at once, so it need not be looked through then, either.
+    """
+    atexit.register(gc.freeze)
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _way(wanted: str, where: Any, choice: Any, ground: Any, client: Any) -> tuple[str, str, Any]:

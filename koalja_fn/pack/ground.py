@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -43,8 +43,11 @@ class Choice:
 class Ground:
     """The common ground of a packing; everything is looked up at most once, when it is first needed."""
 
-    def __init__(self, choice: Choice, client: RegistryClient) -> None:
+    def __init__(
+        self, choice: Choice, client: RegistryClient, say: Callable[[str], None] = lambda _: None
+    ) -> None:
         self.choice = choice
+        self.say = say
         self.client = client
         self._lock = threading.RLock()
         check_variables(choice.variables)
@@ -121,7 +124,7 @@ class Ground:
     def own(self) -> list[Buildpack]:
         """Our buildpacks: the languages, then the runtime, which comes last in each group."""
         with self._lock:
-            folder = ready()
+            folder = ready(self.say)
             shelf = Shelf(folder / name for name in (*_LANGUAGES, "koalja"))
             return list(shelf)
 

@@ -11,9 +11,7 @@ import hashlib
 import json
 import os
 import re
-import subprocess
 import sys
-import tempfile
 import threading
 import tomllib
 from collections.abc import Sequence
@@ -109,6 +107,8 @@ def wheels(path: Path, machine: Machine, python: str) -> Path:
     folder = cache_folder() / "wheels" / key
     if folder.is_dir():
         return folder
+    import tempfile
+
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent) as new:
         made = Path(new) / "wheels"
@@ -125,6 +125,8 @@ def wheels(path: Path, machine: Machine, python: str) -> Path:
 
 
 def _resolved(root: Path, name: str, text: str, machine: Machine, python: str) -> list[str]:
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="koalja-lock-") as scratch:
         report = Path(scratch) / "report.json"
         asked = root / name
@@ -165,6 +167,8 @@ def _target(machine: Machine, python: str) -> list[str]:
 
 
 def _pip(arguments: Sequence[str], name: str, cwd: Path | None = None) -> None:
+    import subprocess
+
     environ = {k: v for k, v in os.environ.items() if not k.startswith("KOALJA_")}
     done = subprocess.run(
         [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments],

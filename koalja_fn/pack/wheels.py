@@ -11,14 +11,9 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import importlib.util
 import os
-import shutil
-import subprocess
 import sys
-import tempfile
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,7 +23,7 @@ from koalja_fn.pack.places import cache_folder
 PINS = "wheels.txt"
 _PACKAGE = Path(__file__).resolve().parents[1]
 _SHIPPED = _PACKAGE / "_shipped"
-_KINDS = frozenset({".py", ".lark", ".sql", ".json"})
+_KINDS = (".py", ".lark", ".sql", ".json")
 
 
 def buildpacks_folder() -> Path:
@@ -48,8 +43,8 @@ def buildpacks_folder() -> Path:
     )
 
 
-def ready() -> Path:
-    """The folder of our buildpacks with the wheels of this very source in them; made if need be."""
+def ready(say: Callable[[str], None] = lambda _: None) -> Path:
+    """The folder of our buildpacks with the wheels of this very source; `say` hears of it if they are made."""
     folder = buildpacks_folder()
     now = _source_digest(folder)
     if folder == _SHIPPED:
@@ -61,6 +56,7 @@ def ready() -> Path:
     with open(folder / "koalja" / ".lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not mark.is_file() or mark.read_text() != now:
+            say("making the runtime's wheels, since koalja-fn itself has changed: some seconds, once")
             collect(folder)
     return folder
 
@@ -69,6 +65,9 @@ def _unfolded(shipped: Path, digest: str) -> Path:
     """A copy in the cache that can be written to; installers may have lost the executable bits."""
     folder = cache_folder() / "buildpacks" / digest[:32]
     if not folder.is_dir():
+        import shutil
+        import tempfile
+
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent) as new:
             made = Path(new) / "buildpacks"
@@ -83,6 +82,9 @@ def _unfolded(shipped: Path, digest: str) -> Path:
 
 def collect(folder: Path) -> Path:
     """Build our wheel, fetch the others', and write their common digest."""
+    import shutil
+    import tempfile
+
     home = folder / "koalja" / "wheels"
     with tempfile.TemporaryDirectory(prefix="koalja-wheels-") as scratch:
         made = Path(scratch)
@@ -99,33 +101,57 @@ def collect(folder: Path) -> Path:
     return home
 
 
-def _ours() -> list[tuple[str, Path]]:
-    """The files of library and runtime, each with its name in the wheel: of a checkout or an installation."""
-    found = importlib.util.find_spec("koalja_runtime")
+def _runtime() -> Path:
+    """The folder of the runtime: of a checkout or an installation."""
     beside = _PACKAGE.parent / "runtime" / "koalja_runtime"
-    runtime = beside if beside.is_dir() else Path(found.origin).parent if found and found.origin else None
-    if runtime is None:
+    if beside.is_dir():
+        return beside
+    from importlib.util import find_spec
+
+    found = find_spec("koalja_runtime")
+    if found is None or found.origin is None:
         raise PhaseError(
             "the runtime is not here",
             phase="source",
             cure="pip install koalja-fn, which brings koalja_runtime",
         )
-    return [
-        (f"{folder.name}/{path.relative_to(folder).as_posix()}", path)
-        for folder in (_PACKAGE, runtime)
-        for path in sorted(folder.rglob("*"))
-        if (path.suffix in _KINDS or path.name == "py.typed") and _SHIPPED not in path.parents
-    ]
+    return Path(found.origin).parent
+
+
+def _ours() -> list[tuple[str, os.DirEntry[str]]]:
+    """The files of library and runtime, each with its name in the wheel, in the order of these names."""
+    return sorted(
+        (
+            (f"{folder.name}/{inside}", entry)
+            for folder in (_PACKAGE, _runtime())
+            for inside, entry in _in(folder)
+        ),
+        key=lambda pair: pair[0],
+    )
+
+
+def _in(folder: Path | str, inside: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                if entry.name != "__pycache__" and entry.path != str(_SHIPPED):
+                    yield from _in(entry.path, f"{inside}{entry.name}/")
+            elif entry.name == "py.typed" or entry.name.endswith(_KINDS):
+                yield f"{inside}{entry.name}", entry
 
 
 def _write_ours(wheel: Path) -> None:
+    import zipfile
+
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
-        for inside, path in _ours():
-            archive.writestr(zipfile.ZipInfo(inside), path.read_bytes(), zipfile.ZIP_DEFLATED)
+        for inside, entry in _ours():
+            archive.writestr(zipfile.ZipInfo(inside), Path(entry).read_bytes(), zipfile.ZIP_DEFLATED)
 
 
 def _digest(home: Path) -> str:
     """Over what will be installed: the archives themselves carry the time of their making."""
+    import zipfile
+
     total = hashlib.sha256()
     for wheel in sorted(home.glob("*.whl")):
         with zipfile.ZipFile(wheel) as archive:
@@ -137,13 +163,40 @@ def _digest(home: Path) -> str:
 
 
 def _source_digest(folder: Path) -> str:
-    total = hashlib.sha256((folder / "koalja" / PINS).read_bytes())
-    for inside, path in _ours():
-        total.update(f"{inside}\0".encode() + path.read_bytes())
+    """Of what the wheels are made of. Files that nobody has touched since are not read again."""
+    files = _ours()
+    pins = (folder / "koalja" / PINS).read_bytes()
+    stamp = _stamp(files, pins)
+    kept = cache_folder() / "sources" / hashlib.sha256(os.fsencode(_PACKAGE)).hexdigest()[:16]
+    with suppress(OSError, ValueError):
+        seen, known = kept.read_text().split()
+        if seen == stamp:
+            return known
+    total = hashlib.sha256(pins)
+    for inside, entry in files:
+        total.update(f"{inside}\0".encode() + Path(entry).read_bytes())
+    with suppress(OSError):  # it is only slower without
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        part = kept.with_name(f"{kept.name}.{os.getpid()}")
+        part.write_text(f"{stamp} {total.hexdigest()}")
+        part.replace(kept)
+    return total.hexdigest()
+
+
+def _stamp(files: Sequence[tuple[str, os.DirEntry[str]]], pins: bytes) -> str:
+    """Changes with each touch of a file: nobody can set the time of its last change of status."""
+    total = hashlib.sha256(pins)
+    for inside, entry in files:
+        found = entry.stat()
+        total.update(
+            f"{inside}\0{found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}\0".encode()
+        )
     return total.hexdigest()
 
 
 def _pip(arguments: Sequence[str]) -> None:
+    import subprocess
+
     words = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode != 0:
