@@ -44,7 +44,7 @@ def buildpacks_folder() -> Path:
 
 
 def ready(say: Callable[[str], None] = lambda _: None) -> Path:
-    """The folder of our buildpacks with the wheels of this very source; `say` hears of it if they are made."""
+    """The folder of our buildpacks with the wheels of this very source; `say` hears if they are made."""
     folder = buildpacks_folder()
     now = _source_digest(folder)
     if folder == _SHIPPED:
