@@ -7,7 +7,8 @@ delivers is answered with 202 and no body, and with a 4xx that it does not repea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from flask import Flask, Response, request
 
@@ -87,14 +88,18 @@ def by_broker() -> bool:
     return "Kn-Namespace" in request.headers or request.headers.get("Prefer") == "reply"
 
 
+def rings(environ: Mapping[str, Any]) -> bool:
+    """Whether a request is a doorbell of ours in binary mode."""
+    return is_ring(environ.get("HTTP_CE_TYPE", "")) and "cloudevents" not in environ.get("CONTENT_TYPE", "")
+
+
 def events_of_request(joined: Joined) -> list[Event] | None:
     """The events of the request; None where they are doorbells of ours, which carry nothing.
 
     Raises:
         Refused: It is no event, or it breaks a rule or a limit.
     """
-    kind = request.headers.get("ce-type")
-    if kind is not None and is_ring(kind) and "cloudevents" not in (request.mimetype or ""):
+    if rings(request.environ):
         return None
     if (request.content_length or 0) > LIMITS.body:
         raise too_large(LIMITS.body)

@@ -18,7 +18,7 @@ from koalja_fn.program.locating import Located
 from koalja_fn.registry import Registry, connect, standing, tasks
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.store import Store, open_store
-from koalja_runtime import noting
+from koalja_runtime import noting, telling
 from koalja_runtime.settings import Settings
 
 LAYERS_UP = 5  # LAYERS/koalja_function/runtime/python/koalja_runtime/joining.py
@@ -123,6 +123,11 @@ class Bench:
         plans = {**attached.plan.tasks, name: self._with_variables(attached.plan.tasks[name])}
         circuit = replace(attached.plan, tasks=plans)
         self._caller.own = plans[name].task.timeout
+        if not attached.current(name):
+            telling.say(
+                f"task {name} was deployed with other code, {attached.versions[name]}; this is"
+                f" {self._located.version}, which leaves the work to it"
+            )
         executor = Executor(joined.registry, joined.store, self._caller, circuit)
         return Post(circuit, plans[name], installs, attached.current(name), executor)
 

@@ -18,7 +18,7 @@ from koalja_fn.errors import KoaljaError, NotFound, Refused
 from koalja_fn.local.offering import offers_of
 from koalja_runtime import telling
 from koalja_runtime.bells import Bells
-from koalja_runtime.entrance import Entrance, application, events_of_request
+from koalja_runtime.entrance import Entrance, application, events_of_request, rings
 from koalja_runtime.joining import Bench, Joined
 from koalja_runtime.settings import Settings
 
@@ -57,10 +57,35 @@ class TaskDesk:
             raise
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Answer a request."""
+        """Answer a request; a doorbell, which carries nothing, without the framework's help."""
         began = time.monotonic()
-        environ["koalja.span"] = Span(began, began + self._working)
+        span = Span(began, began + self._working)
+        if (
+            environ["REQUEST_METHOD"] == "POST"
+            and environ.get("PATH_INFO", "/") in ("", "/")
+            and rings(environ)
+        ):
+            start_response(self._rung(span), [("Content-Length", "0")])
+            return []
+        environ["koalja.span"] = span
         return self._app(environ, start_response)
+
+    def _rung(self, span: Span) -> str:
+        """Work; the status to answer."""
+        try:
+            self._work(span)
+        except Exception as error:
+            telling.trouble(error)
+            return "503 Service Unavailable"
+        return "202 Accepted"
+
+    def _work(self, span: Span) -> None:
+        try:
+            self.worker.work(span)
+        except NotFound as error:  # removed, or not installed yet
+            telling.trouble(error)
+        finally:
+            self._bells.flush()
 
     def _plan(self) -> CircuitPlan:
         return self.worker.post.circuit
@@ -71,14 +96,11 @@ class TaskDesk:
         if found:
             self._entrance.accept(offers_of(found, self._source()))
         try:
-            self.worker.work(request.environ["koalja.span"])
-        except NotFound as error:  # removed, or not installed yet
-            telling.trouble(error)
-        except KoaljaError:
+            self._work(request.environ["koalja.span"])
+        except KoaljaError as error:
             if not found:
                 raise
-        finally:
-            self._bells.flush()
+            telling.trouble(error)  # what came in is durable
         return Response(status=202)
 
     def _source(self) -> str:

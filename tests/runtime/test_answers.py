@@ -24,9 +24,7 @@ WIRING = """
 wire in
     type = text/plain
 """
-COPY = (
-    'case "$(cat "$1")" in sleep*) sleep 3;; hang*) touch "$KOALJA_CODE/started"; sleep 60;; esac; cat "$1"\n'
-)
+COPY = 'case "$(cat "$1")" in sleep*) sleep 3;; hang*) touch "$KOALJA_CODE/../started"; sleep 60;; esac; cat "$1"\n'
 RING = {"specversion": "1.0", "id": "1", "source": "/x", "type": "dev.koalja.ring.v1", "koaljatask": "copy"}
 JSON = {"Content-Type": "application/cloudevents+json"}
 
@@ -172,7 +170,7 @@ def test_what_does_not_end_within_the_grace_is_given_back_uncounted(cluster: Clu
     event = {"specversion": "1.0", "id": "hang", "source": "/s", "type": "t"}
     thread = threading.Thread(target=post, args=(pod.url, event, "text/plain", b"hang", OF_BROKER))
     thread.start()
-    wait_for((cluster.folder / "started").exists)
+    wait_for((cluster.folder.parent / "started").exists)
     began = time.monotonic()
     assert pod.stop() == 0
     assert time.monotonic() - began < 15
