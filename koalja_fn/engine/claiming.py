@@ -162,7 +162,8 @@ def settle(tx: Transaction, plan: TaskPlan, rid: int, sign: int) -> None:
     """Count a snapshot's new values as settled (or, with `sign` -1, as waiting again)."""
     tasks.settle_windows(tx, plan.id, rid, sign)
     for item in plan.spec.inputs:
-        tasks.settle_admissions(tx, plan.id, plan.wires[item.wires[0]], rid, item.name, sign)
+        if item.indexed or plan.generation > 1:  # an earlier wiring may have counted it otherwise
+            tasks.settle_admissions(tx, plan.id, plan.wires[item.wires[0]], rid, item.name, sign)
 
 
 def _claimed(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ _CLIENT = {
     "tcp_user_timeout": "30000",
     "client_encoding": "UTF8",
 }
+# An idle connection costs the server some megabytes; those that a rush has left are closed after so long.
+_IDLE_SECONDS = 60.0
 # Whoever is stopped in the middle of a step must not keep its locks for ever.
 _SESSION = """
 SET client_min_messages = warning;
@@ -41,12 +44,13 @@ class Session:
     `id` names it in the server's table of sessions, `number` is that of its latest transaction that wrote.
     """
 
-    __slots__ = ("connection", "id", "number")
+    __slots__ = ("connection", "id", "idle_since", "number")
 
     def __init__(self, connection: Connection[Any], id: str) -> None:
         self.connection = connection
         self.id = id
         self.number = 0
+        self.idle_since = 0.0
 
     @property
     def usable(self) -> bool:
@@ -106,10 +110,20 @@ class Sessions:
         return self._open()
 
     def _give_back(self, session: Session) -> None:
+        now = time.monotonic()
+        spare: list[Session] = []
         with self._lock:
-            if session.usable and not self._closed:
+            kept = session.usable and not self._closed
+            if kept:
+                session.idle_since = now
                 self._idle.append(session)
-                return
+                # The latest is taken first, so those that are not needed stay in front.
+                spare = [other for other in self._idle if other.idle_since < now - _IDLE_SECONDS]
+                self._idle = self._idle[len(spare) :]
+        for other in spare:
+            other.connection.close()
+        if kept:
+            return
         lost = session.connection.closed
         session.connection.close()
         if lost:

@@ -77,8 +77,7 @@ def server() -> Server:
 
 def start(**settings: str) -> Server:
     """A server of its own; `settings` are PostgreSQL's."""
-    memory = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(prefix="koalja-pg-", dir=memory if memory.is_dir() else None))
+    folder = Path(tempfile.mkdtemp(prefix="koalja-pg-", dir=_memory()))
     if os.getuid() == 0:
         shutil.chown(folder, "postgres", "postgres")
     subprocess.run(
@@ -96,6 +95,12 @@ def start(**settings: str) -> Server:
     made = Server(folder, chosen, _start(folder, chosen))
     _wait(made)
     return made
+
+
+def _memory() -> Path | None:
+    """A file system in memory with room for a server, where there is one."""
+    memory = Path("/dev/shm")
+    return memory if memory.is_dir() and shutil.disk_usage(memory).free > 1 << 30 else None
 
 
 def _start(folder: Path, settings: dict[str, str]) -> subprocess.Popen[bytes]:

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from koalja_fn.errors import NewerRegistry, RegistryError
-from koalja_fn.postgres import Database, place_of
+from koalja_fn.postgres import Database, connecting, place_of
 from koalja_fn.postgres import database as module
 from koalja_fn.postgres.dialect import script, statement
 from koalja_fn.registry import Registry, connect
@@ -366,3 +366,18 @@ def test_a_row_behind_which_another_may_appear_is_not_settled(db: Database) -> N
     until = time.monotonic() + 30
     while db.read(lambda tx: tx.all(look)) != [("first",), ("second",)]:
         assert time.monotonic() < until  # other tests write on the server, too
+
+
+def test_connections_that_a_rush_has_left_are_closed_in_time(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    barrier = threading.Barrier(4)
+    threads = [threading.Thread(target=lambda: db.peek(lambda _: barrier.wait())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(db._sessions._idle) == 4
+    monkeypatch.setattr(connecting, "_IDLE_SECONDS", 0.0)
+    assert texts(db) == []
+    assert len(db._sessions._idle) == 1
