@@ -42,6 +42,9 @@ class Cluster(Protocol):
     def list(self, kind: Kind, namespace: str, labels: Mapping[str, str]) -> list[Object]:
         """The objects of a kind that have all these labels; an empty namespace means all."""
 
+    def serves(self, kind: Kind, namespace: str) -> bool:
+        """Whether the cluster knows a kind at all."""
+
     def delete(self, kind: Kind, namespace: str, name: str, *, grace: int | None = None) -> bool:
         """Begin to delete an object and all that depends on it; False where there is none."""
 
@@ -55,7 +58,10 @@ class Cluster(Protocol):
         out: Writer | None = None,
         err: Writer | None = None,
     ) -> Ended:
-        """Run a command in a pod to its end. What it writes goes to `out` and `err` where they are given."""
+        """Run a command in a pod to its end. What it writes goes to `out` and `err` where they are given.
+
+        Its standard input has the bytes of `stdin`, and then stays open until the caller goes away.
+        """
 
     def logs(
         self,

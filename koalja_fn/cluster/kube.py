@@ -99,6 +99,10 @@ class Kube:
         whole = {"apiVersion": kind.version, "kind": kind.name}
         return [{**whole, **item} for item in (found or {}).get("items") or []]
 
+    def serves(self, kind: Kind, namespace: str) -> bool:
+        """Whether a list of them can be had."""
+        return self._found("GET", kind.path(namespace), [("limit", "1")], what=kind.plural) is not None
+
     def delete(self, kind: Kind, namespace: str, name: str, *, grace: int | None = None) -> bool:
         """Delete with all that depends on it, which goes first."""
         body: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Foreground"}
@@ -118,7 +122,7 @@ class Kube:
         out: Writer | None = None,
         err: Writer | None = None,
     ) -> Ended:
-        """Run a command over one web socket, whose channels are its streams."""
+        """Run a command over one web socket, whose channels are its streams; stdin ends with the socket."""
         kept: dict[int, list[bytes]] = {_STDOUT: [], _STDERR: []}
         into = {_STDOUT: out or kept[_STDOUT].append, _STDERR: err or kept[_STDERR].append}
         stream = self._opened(namespace, pod, command)
@@ -126,7 +130,6 @@ class Kube:
             for start in range(0, len(stdin), _CHUNK):
                 stream.write_channel(_STDIN, stdin[start : start + _CHUNK])
                 _drain(stream, into, 0)
-            stream.close_channel(_STDIN)
             while stream.is_open():
                 _drain(stream, into, 1)
             _drain(stream, into, 0)

@@ -16,6 +16,7 @@ from koalja_fn.cluster.client import Cluster
 from koalja_fn.cluster.kinds import (
     LABEL_CIRCUIT,
     LABEL_MANAGER,
+    LABEL_PART,
     MANAGER,
     NAMESPACE,
     OWNED,
@@ -29,6 +30,8 @@ from koalja_fn.cluster.kinds import (
 )
 from koalja_fn.errors import ClusterError, KoaljaError, Rejected
 
+SETTINGS = "settings"
+"""The part that belongs to the namespace, and to no circuit."""
 _AT_ONCE = 8
 _NOT_OURS = ("status",)
 _BOOKKEEPING = (
@@ -129,7 +132,7 @@ def plan(cluster: Cluster, namespace: str, circuit: str, wanted: Sequence[Object
 
     def one(item: Object) -> Step | KoaljaError:
         try:
-            return _step(cluster, item, fresh=fresh)
+            return step_of(cluster, item, fresh=fresh)
         except KoaljaError as error:
             return error
 
@@ -164,6 +167,8 @@ def check_owner(live: Object, item: Object) -> None:
     circuit = theirs.get(LABEL_CIRCUIT, ours.get(LABEL_CIRCUIT))
     if theirs.get(LABEL_MANAGER) == MANAGER and circuit == ours.get(LABEL_CIRCUIT):
         return
+    if ours.get(LABEL_PART) == SETTINGS:  # may come from `kubectl apply -k` as well
+        return
     owner = f"circuit {circuit}" if theirs.get(LABEL_MANAGER) == MANAGER else "somebody else"
     raise ClusterError(
         f"{title(item)} is there already and belongs to {owner}",
@@ -172,7 +177,12 @@ def check_owner(live: Object, item: Object) -> None:
     )
 
 
-def _step(cluster: Cluster, item: Object, *, fresh: bool) -> Step:
+def step_of(cluster: Cluster, item: Object, *, fresh: bool = False) -> Step:
+    """What becomes of one object; in a `fresh` namespace nothing is there yet.
+
+    Raises:
+        ClusterError: The cluster refuses it, or it belongs to somebody else.
+    """
     kind = kind_of(item)
     if fresh and kind.namespaced:
         return Step(Change.CREATE, item)  # without its namespace nothing can be tried
