@@ -52,6 +52,16 @@ def authentication(circuit: str) -> str:
     return _joined(circuit, "registry")
 
 
+def egress(circuit: str) -> str:
+    """The NetworkPolicy that says what its pods may reach."""
+    return _joined(circuit, "egress")
+
+
+def installation(circuit: str) -> str:
+    """What brings the circuit into the registry where `deploy` does not."""
+    return _joined(circuit, "install")
+
+
 def task(circuit: str, name: str) -> str:
     """The Service, or the ScaledJob, of a task."""
     return _joined(circuit, normalised(name))
@@ -75,11 +85,6 @@ def accepted(circuit: str, pattern: str) -> str:
 def written(circuit: str, wire: str) -> str:
     """The Trigger for a wire that is written somewhere."""
     return _hashed(_joined(circuit, "to", normalised(wire)), wire)
-
-
-def queued(circuit: str, wire: str) -> str:
-    """The ScaledJob that takes a wire's messages from a queue."""
-    return _hashed(_joined(circuit, "from", normalised(wire)), wire)
 
 
 def check(circuit: Circuit) -> None:

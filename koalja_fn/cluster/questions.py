@@ -31,17 +31,16 @@ def ready_or_running(circuit: Circuit, task: Task, most: int) -> str:
     KEDA takes away what runs already. What runs is counted, too: with the ready ones alone new work would
     wait until all that runs has ended. A claim whose lease is over does not count: the sweep takes it up.
     """
-    ready = (
-        "SELECT 1 FROM snapshot s WHERE s.task = t.id AND s.state = 'ready' AND s.due <= "
-        f"{_NOW}{_blocked(circuit, task)} LIMIT {most}"
-    )
-    running = (
-        f"SELECT count(*) FROM snapshot s WHERE s.task = t.id AND s.state = 'running' AND s.lease > {_NOW}"
-    )
-    return (
-        f"SELECT coalesce(sum((SELECT count(*) FROM ({ready}) AS due) + ({running})), 0)"
-        f" FROM task t JOIN circuit c ON c.id = t.circuit WHERE {_named(circuit, [task])}"
-    )
+    blocked = "".join(f"\n        AND {one}" for one in _free(circuit, task))
+    return f"""\
+SELECT CAST(coalesce(sum(
+    (SELECT count(*) FROM (
+      SELECT 1 FROM snapshot s WHERE s.task = t.id AND s.state = 'ready' AND s.due <= {_NOW}{blocked}
+      LIMIT {most}) AS due)
+    + (SELECT count(*) FROM snapshot s WHERE s.task = t.id AND s.state = 'running' AND s.lease > {_NOW})
+  ), 0) AS bigint)
+FROM task t JOIN circuit c ON c.id = t.circuit
+WHERE {_named(circuit, [task])}"""
 
 
 def left_alone(circuit: Circuit, tasks: Iterable[Task]) -> str:
@@ -54,16 +53,18 @@ def left_alone(circuit: Circuit, tasks: Iterable[Task]) -> str:
             f" AND s.lease <= {_NOW})"
         ),
         (
-            "(EXISTS (SELECT 1 FROM link l JOIN wire w ON w.id = l.wire WHERE l.task = t.id AND l.retired = 0"
-            f" AND l.position < w.head AND w.latest <= {_NOW} - {_PATIENCE}) AND {_NOBODY_AT_WORK})"
+            "EXISTS (SELECT 1 FROM link l JOIN wire w ON w.id = l.wire WHERE l.task = t.id AND l.retired = 0"
+            f"\n      AND l.position < w.head AND w.latest <= {_NOW} - {_PATIENCE})"
+            f"\n    AND {_NOBODY_AT_WORK}"
         ),
         *(_startable(circuit, task) for task in known if task.mode != "job"),
         *(_closable(task, item) for task in known for item in _elastic(task)),
     ]
-    return (
-        "SELECT count(*) FROM task t JOIN circuit c ON c.id = t.circuit"
-        f" WHERE {_named(circuit, known)} AND ({' OR '.join(conditions)})"
-    )
+    found = "\n    OR ".join(conditions)
+    return f"""\
+SELECT count(*) FROM task t JOIN circuit c ON c.id = t.circuit
+WHERE {_named(circuit, known)}
+  AND ({found})"""
 
 
 _NOBODY_AT_WORK = "NOT EXISTS (SELECT 1 FROM snapshot s WHERE s.task = t.id AND s.state = 'running')"
@@ -71,24 +72,24 @@ _NOBODY_AT_WORK = "NOT EXISTS (SELECT 1 FROM snapshot s WHERE s.task = t.id AND 
 
 def _startable(circuit: Circuit, task: Task) -> str:
     """A snapshot has been ready for a while, nothing holds it up, and nobody is at work."""
-    return (
-        f"(t.name = {_text(task.name)} AND EXISTS (SELECT 1 FROM snapshot s WHERE s.task = t.id"
-        f" AND s.state = 'ready' AND s.due <= {_NOW} - {_PATIENCE}{_blocked(circuit, task)})"
-        f" AND {_NOBODY_AT_WORK})"
-    )
+    free = "".join(f"\n      AND {one}" for one in _free(circuit, task))
+    return f"""\
+t.name = {_text(task.name)}
+    AND EXISTS (SELECT 1 FROM snapshot s WHERE s.task = t.id AND s.state = 'ready'
+      AND s.due <= {_NOW} - {_PATIENCE}{free})
+    AND {_NOBODY_AT_WORK}"""
 
 
 def _closable(task: Task, item: Input) -> str:
     """A window with enough values may be closed early, since the task has nothing else to do."""
     where = f"l.task = t.id AND l.retired = 0 AND l.input = {_text(item.name)}"
     counted = "l.position" if len(item.wires) == 1 and not item.ordered else "l.position - l.start"
-    return (
-        f"(t.name = {_text(task.name)}"
-        " AND NOT EXISTS (SELECT 1 FROM snapshot s WHERE s.task = t.id AND s.state IN ('ready', 'running'))"
-        f" AND (SELECT sum({counted} - l.used) FROM link l WHERE {where}) >= {item.buffer.least}"
-        f" AND NOT EXISTS (SELECT 1 FROM link l JOIN wire w ON w.id = l.wire WHERE {where}"
-        f" AND w.latest > {_NOW} - {_PATIENCE}))"
-    )
+    return f"""\
+t.name = {_text(task.name)}
+    AND NOT EXISTS (SELECT 1 FROM snapshot s WHERE s.task = t.id AND s.state IN ('ready', 'running'))
+    AND (SELECT sum({counted} - l.used) FROM link l WHERE {where}) >= {item.buffer.least}
+    AND NOT EXISTS (SELECT 1 FROM link l JOIN wire w ON w.id = l.wire WHERE {where}
+      AND w.latest > {_NOW} - {_PATIENCE})"""
 
 
 def _elastic(task: Task) -> list[Input]:
@@ -101,17 +102,17 @@ def _elastic(task: Task) -> list[Input]:
     return found
 
 
-def _blocked(circuit: Circuit, task: Task) -> str:
-    """What keeps a ready snapshot s from being claimed: one before it under `strict`, a full reader."""
-    found = ""
+def _free(circuit: Circuit, task: Task) -> list[str]:
+    """What a ready snapshot s needs to be claimed: none before it under `strict`, no full reader."""
+    found = []
     if task.strict:
-        found += (
-            " AND NOT EXISTS (SELECT 1 FROM snapshot d WHERE d.task = t.id AND d.number < s.number"
+        found.append(
+            "NOT EXISTS (SELECT 1 FROM snapshot d WHERE d.task = t.id AND d.number < s.number"
             " AND d.state IN ('ready', 'running', 'dead'))"
         )
     for held in holders(circuit, task):
-        found += (
-            " AND coalesce((SELECT sum(w.head - l.start - l.settled) FROM link l JOIN wire w ON w.id = l.wire"
+        found.append(
+            "coalesce((SELECT sum(w.head - l.start - l.settled) FROM link l JOIN wire w ON w.id = l.wire"
             " JOIN task r ON r.id = l.task WHERE r.circuit = c.id AND l.retired = 0"
             f" AND r.name = {_text(held.reader)} AND l.input = {_text(held.input)}), 0) < {held.limit}"
         )

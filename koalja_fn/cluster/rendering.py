@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from koalja_fn.cluster import eventing, jobs, names, services, sweeping
+from koalja_fn.cluster import eventing, jobs, names, network, rules, services, sweeping
 from koalja_fn.cluster.kinds import Object
 from koalja_fn.cluster.place import Deployed, well_known_address
 from koalja_fn.cluster.settings import Settings
-from koalja_fn.model import Circuit
+from koalja_fn.model import Circuit, is_address
 
 ENTRY = names.ENTRY
 """The key of the entry's image among the images."""
@@ -37,12 +37,13 @@ def render(
         broker: The Broker's address as its status says; without one, the address that is usual for its class.
 
     Raises:
-        UsageError: A name is too long or not free, or an image is missing.
+        UsageError: A name is too long or not free, an image is missing, or a cluster would refuse an object.
     """
     names.check(circuit)
     address = broker or well_known_address(settings, namespace, names.broker(circuit.name))
     place = Deployed(circuit, dict(images), settings, dict(versions), namespace, address)
-    return [
+    objects = [
+        *network.policies(place),
         *jobs.authentication(place),
         *eventing.channel(place),
         eventing.broker(place),
@@ -53,6 +54,8 @@ def render(
         *sweeping.jobs(place),
         *sweeping.pings(place),
     ]
+    rules.check(objects)
+    return objects
 
 
 def console(
@@ -65,12 +68,20 @@ def console(
 
 def left_out(circuit: Circuit) -> list[str]:
     """What of a circuit is not on the cluster, a line for people each."""
-    return [
-        f"task {task.name} offers a service, which this version does not start: its values wait"
-        for task in circuit.tasks
-        if task.service
-    ] + [
-        f"wire {wire.name}: `from = {wire.source}` is not looked at on a cluster; POST to the entry"
-        for wire in circuit.wires.values()
-        if wire.source
-    ]
+    return (
+        [
+            f"task {task.name} offers a service, which this version does not start: its values wait"
+            for task in circuit.tasks
+            if task.service
+        ]
+        + [
+            f"wire {wire.name}: `from = {wire.source}` is not looked at on a cluster; POST to the entry"
+            for wire in circuit.wires.values()
+            if wire.source
+        ]
+        + [
+            f"wire {wire.name}: `to = {wire.sink}` names files, which a cluster has not; its values stay here"
+            for wire in circuit.wires.values()
+            if wire.sink and not is_address(wire.sink)
+        ]
+    )

@@ -48,7 +48,6 @@ def pings(place: Deployed) -> list[Object]:
             "metadata": place.metadata(names.sweep(place.circuit.name), names.SWEEP),
             "spec": {
                 "schedule": _EACH_TEN_MINUTES if place.settings.has_keda else _EACH_MINUTE,
-                "timezone": "Etc/UTC",
                 "sink": {"ref": entry_reference(place), "uri": "/sweep"},
             },
         }

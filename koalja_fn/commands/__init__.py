@@ -28,6 +28,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "retry": ("failures", "Run dead letters again."),
     "skip": ("failures", "Give up dead letters, on record."),
     "pack": ("pack", "Make an image of each task, with no Dockerfile."),
+    "render": ("render", "Print what a circuit is on a cluster, for GitOps."),
     "doctor": ("doctor", "Look for what this machine lacks."),
     "completion": ("completion", "Print the shell completion."),
 }

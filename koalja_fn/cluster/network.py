@@ -1,0 +1,52 @@
+"""What a circuit's pods may reach, where the settings say which addresses are wanted.
+
+A program of a user's then reaches neither a cloud's metadata address nor other people's services. Whether a
+NetworkPolicy is kept to is up to the cluster's network.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from koalja_fn.cluster import names
+from koalja_fn.cluster.kinds import LABEL_CIRCUIT, LABEL_MANAGER, MANAGER, Object
+from koalja_fn.cluster.place import Deployed
+
+_DNS = 53
+_NAMESPACE = "kubernetes.io/metadata.name"
+_EVENTING = "knative-eventing"
+
+
+def policies(place: Deployed) -> list[Object]:
+    """The policy for all pods of the circuit; none where no addresses are named."""
+    ranges = place.settings.egress.replace(",", " ").split()
+    if not ranges:
+        return []
+    selected = {LABEL_MANAGER: MANAGER, LABEL_CIRCUIT: place.circuit.name}
+    return [
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": place.metadata(names.egress(place.circuit.name), "network"),
+            "spec": {
+                "podSelector": {"matchLabels": selected},
+                "policyTypes": ["Egress"],
+                "egress": [
+                    {"ports": [{"protocol": way, "port": _DNS} for way in ("UDP", "TCP")]},
+                    {"to": [{"namespaceSelector": {"matchLabels": {_NAMESPACE: _EVENTING}}}]},
+                    {"to": [{"podSelector": {}}]},
+                    *(_range(one) for one in ranges),
+                ],
+            },
+        }
+    ]
+
+
+def _range(text: str) -> dict[str, Any]:
+    """`10.0.3.0/24:5432`, or without a port for all of them."""
+    block, colon, port = text.rpartition(":")
+    if not colon:
+        block = text
+    whole = block if "/" in block else f"{block}/32"
+    rule: dict[str, Any] = {"to": [{"ipBlock": {"cidr": whole}}]}
+    return rule | ({"ports": [{"protocol": "TCP", "port": int(port)}]} if colon else {})
