@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -72,13 +72,12 @@ class _Running:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """What one transaction of forming and claiming found; `due` is when to look again, in µs."""
+    """What one transaction of forming and claiming found; `left` is what others could claim besides."""
 
-    claim: Claim | None = None
-    formed: int = 0
-    more: bool = False
-    due: int | None = None
-    left: int = 0
+    claim: Claim | None
+    formed: int
+    more: bool
+    left: int
 
 
 class _Outdated(Exception):
@@ -159,6 +158,8 @@ class Worker:
         self._giving_back = False
         self._seconds: deque[float] = deque(maxlen=_SAMPLES)
         self._glance = _Shared(self._stand)
+        self._together = _Together(self._form_and_claim_for)
+        self._seen_lease: int | None = None
         self._waiters: list[int] = []
         self._noted = 0.0
         self._beating: threading.Thread | None = None
@@ -232,7 +233,9 @@ class Worker:
     # Looking
 
     def _stand(self) -> Standing:
-        return self._registry.peek(lambda tx: standing.of_task(tx, self._post.plan.id))
+        stands = self._registry.peek(lambda tx: standing.of_task(tx, self._post.plan.id))
+        self._seen_lease = stands.lease
+        return stands
 
     def _worth_a_step(self, post: Post, stands: Standing) -> bool:
         now = self._registry.clock()
@@ -303,18 +306,32 @@ class Worker:
         return free
 
     def _step(self, post: Post, span: Span, places: int) -> _Step:
-        """Take up what was lost, form, and claim, in one transaction."""
+        """Take up what was lost, form, and claim, in one transaction that who comes meanwhile shares."""
         late = span.claimed > 0 and not self._fits(span)
         wanted = 0 if late or self._stopping.is_set() else places
-        step, remembered = self._registry.transact(lambda tx: self._form_and_claim(tx, post, wanted))
-        if remembered is not None:
-            self._remembered = remembered
+        step = self._together.step(post, wanted)
         if late and step.left:
             self._bells.call(post.plan.name)
             span.until = 0.0
         return step
 
-    def _form_and_claim(self, tx: Transaction, post: Post, places: int) -> tuple[_Step, Remembered | None]:
+    def _form_and_claim_for(self, post: Post, wanted: Sequence[int]) -> list[_Step]:
+        """One transaction for several requests, each of which wants 0 or 1 claims."""
+        most = sum(wanted)
+        formation, claims, left = self._registry.transact(lambda tx: self._form_and_claim(tx, post, most))
+        if formation.remembered is not None:
+            self._remembered = formation.remembered
+        rest = iter(claims)
+        steps = []
+        for number, places in enumerate(wanted):
+            claim = next(rest, None) if places else None
+            formed = formation.formed if number == 0 else 0
+            steps.append(_Step(claim, formed, formation.more, left))
+        return steps
+
+    def _form_and_claim(
+        self, tx: Transaction, post: Post, places: int
+    ) -> tuple[forming.Formation, list[Claim], int]:
         plan, clock = post.plan, self._registry.clock
         if standing.installs(tx, post.circuit.id) != post.installs:
             raise _Outdated
@@ -323,26 +340,21 @@ class Worker:
         except forming.Stale:
             raise _Outdated from None
         now = clock()
-        for snapshot in snapshots.expired(tx, plan.id, now):
-            claiming.lose(tx, now, plan, snapshot)
-        claims = (
-            claiming.claim(tx, clock(), post.circuit, plan, self._owner, places, self._lease)
-            if places
-            else []
-        )
-        return self._stepped(tx, post, formation, claims), formation.remembered
+        if self._seen_lease is not None and self._seen_lease <= now:
+            for snapshot in snapshots.expired(tx, plan.id, now):
+                claiming.lose(tx, now, plan, snapshot)
+        claims: list[Claim] = []
+        if places:
+            claims = claiming.claim(tx, clock(), post.circuit, plan, self._owner, places, self._lease)
+        every = bool(places) and formation.formed <= len(claims)
+        return formation, claims, 0 if every else self._left(tx, post)
 
-    def _stepped(
-        self, tx: Transaction, post: Post, formation: forming.Formation, claims: list[Claim]
-    ) -> _Step:
-        """What the step leaves for others: ready snapshots for which the task has free places."""
-        left = 0
-        if claims and post.plan.task.concurrency == 1:
-            return _Step(claims[0], formation.formed, formation.more, formation.due)
+    def _left(self, tx: Transaction, post: Post) -> int:
+        """Ready snapshots for which the task has free places, here or elsewhere."""
         free = post.plan.task.concurrency - standing.of_task(tx, post.plan.id).running
-        if free > 0 and sweeping.may_start(tx, post.circuit, post.plan, self._registry.clock()):
-            left = standing.startable(tx, post.plan.id, self._registry.clock(), free)
-        return _Step(claims[0] if claims else None, formation.formed, formation.more, formation.due, left)
+        if free <= 0 or not sweeping.may_start(tx, post.circuit, post.plan, self._registry.clock()):
+            return 0
+        return standing.startable(tx, post.plan.id, self._registry.clock(), free)
 
     def _share(self, step: _Step) -> None:
         """Have others called for what was formed and is left, so that the autoscaler sees the load."""
@@ -567,3 +579,51 @@ class _Shared:
             self._looking = False
             self._bell.notify_all()
         return found
+
+
+@dataclass(slots=True)
+class _Wish:
+    """A request that waits for a step; `found` is its share of it, or what went wrong."""
+
+    post: Post
+    places: int
+    found: _Step | BaseException | None = None
+
+
+class _Together:
+    """Steps of concurrent requests, taken in one transaction: the task's lock is held once for all."""
+
+    def __init__(self, take: Callable[[Post, Sequence[int]], list[_Step]]) -> None:
+        self._take = take
+        self._bell = threading.Condition()
+        self._wishes: list[_Wish] = []
+        self._taking = False
+
+    def step(self, post: Post, places: int) -> _Step:
+        """One request's share of a step that began after it asked."""
+        wish = _Wish(post, places)
+        with self._bell:
+            self._wishes.append(wish)
+            self._bell.wait_for(lambda: wish.found is not None or not self._taking)
+            if wish.found is None:
+                self._taking = True
+                group = [other for other in self._wishes if other.post is post]
+                self._wishes = [other for other in self._wishes if other.post is not post]
+        if wish.found is None:
+            self._take_for(group)
+        if isinstance(wish.found, _Step):
+            return wish.found
+        assert wish.found is not None
+        raise wish.found
+
+    def _take_for(self, group: list[_Wish]) -> None:
+        found: Sequence[_Step | BaseException]
+        try:
+            found = self._take(group[0].post, [wish.places for wish in group])
+        except BaseException as error:
+            found = [error] * len(group)
+        with self._bell:
+            for wish, share in zip(group, found, strict=True):
+                wish.found = share
+            self._taking = False
+            self._bell.notify_all()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -77,9 +77,11 @@ class TimelyCaller(Caller):
 
     own: float | None = None
 
-    def call(self, job: Job, stop: Cancel | None = None) -> Result:
+    def call(
+        self, job: Job, stop: Cancel | None = None, began: Callable[[int], None] = lambda _: None
+    ) -> Result:
         """Run `job` to its end, as `Caller.call` does."""
-        result = super().call(job, stop)
+        result = super().call(job, stop, began)
         cut = job.timeout is not None and (self.own is None or job.timeout < self.own)
         if result.reason is not Reason.TIMEOUT or not cut:
             return result
