@@ -17,9 +17,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import unquote, urlsplit
 
-from koalja_fn.errors import Refused, StoreError, UsageError
+from koalja_fn.errors import Refused, StoreError
 from koalja_fn.store import between, disk
 from koalja_fn.store.claimed import ClaimedFolder, sweep
 from koalja_fn.store.large import LargeFiles, digest_of
@@ -270,20 +269,6 @@ class FileStore:
         with self._counting:
             for kind, count in more.items():
                 self._counts[kind] += count
-
-
-def open_store(place: str | Path) -> FileStore:
-    """Open the store at `place`: a folder, or its `file:` URI."""
-    if isinstance(place, Path):
-        return FileStore(place)
-    parts = urlsplit(place)
-    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
-        return FileStore(Path(unquote(parts.path)))
-    if "://" not in place:
-        return FileStore(Path(place))
-    raise UsageError(
-        f"no store of the kind {parts.scheme}: is known", cure="give a folder, such as .koalja/objects"
-    )
 
 
 def _bounded(start: bytes, stream: BinaryIO, limit: int | None) -> Iterator[bytes]:
