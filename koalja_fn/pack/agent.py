@@ -95,6 +95,7 @@ def prepare_upper(setup: dict[str, Any], upper: str) -> None:
     ):
         os.symlink(link, f"{upper}/dev/{name}")
     for name, text in setup["files"].items():
+        os.makedirs(os.path.dirname(upper + name), exist_ok=True)
         write(upper + name, text)
 
 

@@ -144,8 +144,13 @@ def chosen(
     return None, argv[1:], app, False
 
 
-def through_shell(words: list[str], layers: list[list[str]], kind: str | None, app: str) -> list[str]:
-    """The words that start a command by a shell, which reads the profiles first; its arguments stay whole."""
+def through_shell(
+    words: list[str], layers: list[list[str]], kind: str | None, app: str, place: str
+) -> list[str]:
+    """The words that start a command by a shell in the application's folder, which reads the profiles first.
+
+    A single word is a script; of several the shell replaces the variables in each, which stays one word.
+    """
     profiles = []
     for deeper in ("", kind):
         if deeper is not None:
@@ -157,11 +162,12 @@ def through_shell(words: list[str], layers: list[list[str]], kind: str | None, a
     if os.path.isfile(f"{app}/.profile"):
         profiles.append(f"{app}/.profile")
     shell = next((s for s in ("/bin/bash", "/usr/bin/bash") if os.path.exists(s)), "/bin/sh")
-    quoted = ["'" + path.replace("'", "'\\''") + "'" for path in profiles]
-    script = "".join(f". {path}\n" for path in quoted)
+    quoted = ["'" + path.replace("'", "'\\''") + "'" for path in (*profiles, place)]
+    script = "".join(f". {path}\n" for path in quoted[:-1]) + f"cd {quoted[-1]} || exit {FAILED + 5}\n"
     if len(words) == 1:
         return [shell, "-c", f'{script}exec {shell} -c "$0"', words[0]]
-    return [shell, "-c", script + 'exec "$0" "$@"', *words]
+    each = " ".join(f'"$(eval "printf %s \\"${{{number}}}\\"")"' for number in range(len(words)))
+    return [shell, "-c", f"{script}exec {each}", *words]
 
 
 def program(name: str, environ: dict[str, str], folder: str) -> str:
@@ -196,7 +202,7 @@ def main(argv: list[str]) -> None:
     apply_layers(environ, layers, kind)
     run_exec_d(environ, layers, kind, app)
     if not direct:
-        words = through_shell(words, layers, kind, app)
+        words, folder = through_shell(words, layers, kind, app, folder), app
     try:
         os.chdir(folder)
         os.execve(program(words[0], environ, folder), words, environ)

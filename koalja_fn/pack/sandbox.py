@@ -27,7 +27,7 @@ from koalja_fn.pack.errors import PhaseError
 NOBODY = 64123
 """Whom root becomes to run buildpacks: a number that is no person's."""
 
-_RESOLVER = ("/etc/resolv.conf", "/etc/hosts")
+_NETWORK = ("/etc/resolv.conf", "/etc/hosts", "/etc/ssl/certs/ca-certificates.crt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,9 +214,9 @@ exec(compile(open(sys.argv[1]).read(), sys.argv[1], "exec"), {"__name__": "__mai
 
 
 def _files(rootfs: Path) -> dict[str, str]:
-    """How to find names in the network, as on this machine, and a name for the user."""
+    """How to find names in the network and whom to trust there, as on this machine; a name for the user."""
     found = {}
-    for name in _RESOLVER:
+    for name in _NETWORK:
         with suppress(OSError):
             found[name] = Path(name).read_text(encoding="utf-8", errors="replace")
     line = f"cnb:x:{agent.USER}:{agent.USER}::{HOME}:/bin/sh\n"

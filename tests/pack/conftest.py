@@ -33,23 +33,33 @@ def cache_of_tests() -> Path:
 @pytest.fixture(scope="session")
 def base() -> str:
     """The name of a base image with Python; made by mmdebstrap in half a minute, then kept."""
+    return _kept_base("base", "python3,ca-certificates")
+
+
+@pytest.fixture(scope="session")
+def node_base() -> str:
+    """The same with Node and npm, which takes a minute; other tests do not wait for it."""
+    return _kept_base("node-base", "python3,ca-certificates,nodejs,npm")
+
+
+def _kept_base(name: str, packages: str) -> str:
     folder = cache_of_tests()
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "base.lock", "a") as lock:
+    with open(folder / f"{name}.lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "base" / "index.json").is_file():
-            _make_base(folder)
-    return f"oci:{folder / 'base'}"
+        if not (folder / name / "index.json").is_file():
+            _make_base(folder, name, packages)
+    return f"oci:{folder / name}"
 
 
-def _make_base(folder: Path) -> None:
+def _make_base(folder: Path, name: str, packages: str) -> None:
     command = shutil.which("mmdebstrap")
     if command is None:
         pytest.fail("needs mmdebstrap: apt-get install mmdebstrap (tests/run installs it)")
     with tempfile.TemporaryDirectory(prefix="koalja-base-") as scratch:
         rootfs = Path(scratch) / "rootfs"
-        words = [command, "--variant=minbase", "--include=python3,ca-certificates", "--format=tar"]
-        words += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _LEFT_OUT]
+        words = [command, "--variant=minbase", f"--include={packages}", "--format=tar"]
+        words += [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in _LEFT_OUT]
         archive = Path(scratch) / "base.tar"
         done = subprocess.run(
             [*words, _SUITE, str(archive)],
@@ -65,11 +75,11 @@ def _make_base(folder: Path) -> None:
         entries = [entry for entry in tree(rootfs, "/", 0, 0) if entry.path != "/"]
         layer = layer_from_tree(entries, Path(scratch) / "layers")
         path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        new = folder / "base.new"
+        new = folder / f"{name}.new"
         shutil.rmtree(new, ignore_errors=True)
         with RegistryClient() as client:
             publish(compose(None, [layer], env={"PATH": path}), target(f"oci:{new}"), client)
-        new.rename(folder / "base")
+        new.rename(folder / name)
 
 
 @pytest.fixture(autouse=True)
