@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_OLDEST = 14
 _PATIENCE = 60.0
 # When it is opened the address may be wrong, which should be said soon.
 _PATIENCE_AT_FIRST = 5.0
@@ -126,8 +127,12 @@ class Database:
         self._counting = threading.Lock()
         self._ahead = 0  # of the server's clock before our monotonic one, µs
         self._measured = float("-inf")
-        with self._explained():
-            self._patiently(lambda: self._open(migrations), _PATIENCE_AT_FIRST)
+        try:
+            with self._explained():
+                self._patiently(lambda: self._open(migrations), _PATIENCE_AT_FIRST)
+        except BaseException:
+            self._sessions.close()
+            raise
 
     def transact(self, step: Callable[[Tx], T]) -> T:
         """Run `step` in a transaction, again where need be; return its result once that is durable.
@@ -168,6 +173,7 @@ class Database:
 
     def _open(self, migrations: Sequence[str]) -> None:
         with self._sessions.session() as session:
+            self._check(session.connection)
             self._migrate(session.connection, migrations)
             self._measure(session.connection)
 
@@ -285,6 +291,22 @@ class Database:
         self._measured = time.monotonic()
 
     # The schema
+
+    def _check(self, connection: Connection[Any]) -> None:
+        where = f"{self.application} {self._place.name} can't be used"
+        if connection.info.server_version < _OLDEST * 10_000:
+            raise RegistryError(
+                where,
+                why=f"the server is PostgreSQL {connection.info.server_version // 10_000}",
+                cure=f"PostgreSQL {_OLDEST} or newer",
+            )
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            raise RegistryError(
+                where,
+                why=f"the database has the encoding {encoding}",
+                cure="CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0",
+            )
 
     def _migrate(self, connection: Connection[Any], migrations: Sequence[str]) -> None:
         version = self._version(connection)

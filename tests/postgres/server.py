@@ -6,12 +6,12 @@ It is Debian's server; where we are root it runs as the user `postgres`, since i
 from __future__ import annotations
 
 import atexit
-import ctypes
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -30,6 +30,9 @@ SETTINGS = {
     "autovacuum_naptime": "10s",
     "max_wal_size": "2GB",
 }
+# It ends when the test's process closes the pipe, or is gone, however it ended.
+_WATCHED = '"$@" </dev/null & read -r _; kill -INT $!; wait'
+_starting = threading.Lock()
 
 
 @dataclass
@@ -54,22 +57,31 @@ class Server:
 
     def crash(self) -> None:
         """End it as a power failure would, and start it again."""
-        self.process.send_signal(signal.SIGQUIT)
-        self.process.wait()
+        with open(self.folder / "data/postmaster.pid") as file:
+            os.kill(int(file.readline()), signal.SIGQUIT)
+        self._end()
         self.process = _start(self.folder, self.settings)
         _wait(self)
 
     def stop(self) -> None:
         """End it and remove what it wrote."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
-            self.process.wait()
+        self._end()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _end(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def server() -> Server:
+    """The server that the tests of this process share."""
+    with _starting:
+        return _server()
 
 
 @cache
-def server() -> Server:
-    """The server that the tests of this process share."""
+def _server() -> Server:
     made = start()
     atexit.register(made.stop)
     return made
@@ -107,12 +119,11 @@ def _start(folder: Path, settings: dict[str, str]) -> subprocess.Popen[bytes]:
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     log = open(folder / "log", "ab")  # noqa: SIM115 - the child has it
     process = subprocess.Popen(
-        [_program("postgres"), "-D", f"{folder}/data", "-k", str(folder), *options],
-        stdin=subprocess.DEVNULL,
+        ["sh", "-c", _WATCHED, "sh", _program("postgres"), "-D", f"{folder}/data", "-k", folder, *options],
+        stdin=subprocess.PIPE,
         stdout=log,
         stderr=log,
         cwd="/",
-        preexec_fn=_end_with_parent,
         **_user(),
     )
     log.close()
@@ -141,11 +152,3 @@ def _program(name: str) -> str:
 
 def _user() -> dict[str, str]:
     return {"user": "postgres", "group": "postgres"} if os.getuid() == 0 else {}
-
-
-_LIBC = ctypes.CDLL(None)
-
-
-def _end_with_parent() -> None:
-    """SIGINT (PostgreSQL's fast shutdown) when the test's process is gone, however it ended."""
-    _LIBC.prctl(1, signal.SIGINT)
