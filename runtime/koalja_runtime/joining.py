@@ -44,7 +44,7 @@ class Joined:
         (scratch / "spool").mkdir(parents=True, exist_ok=True)
         registry = connect(settings.registry)
         try:
-            return cls(settings, registry, open_store(settings.store), scratch)
+            return cls(settings, registry, open_store(settings.store, cache=scratch / "cache"), scratch)
         except KoaljaError:
             registry.close()
             raise
