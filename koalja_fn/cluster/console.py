@@ -39,6 +39,7 @@ threading.Thread(target=lambda: (pipe.read(), os._exit(130)), daemon=True).start
 """
 _COMMAND = _BEGIN + 'from koalja_fn.commands import main\nmain(prog_name="koalja-fn")\n'
 _PROBE = _BEGIN + "from koalja_fn.cluster.probing import main\nsys.exit(main())\n"
+_FORGET = _BEGIN + "from koalja_fn.cluster.forgetting import main\nsys.exit(main(sys.argv[1:]))\n"
 _RUNTIME = _BEGIN + "from koalja_runtime.starting import main\nsys.exit(main(sys.argv[1:]))\n"
 
 
@@ -68,6 +69,10 @@ class Console:
     def probe(self) -> Ended:
         """See what can be reached from there."""
         return self._call(_PROBE, (), b"", None, None)
+
+    def forget(self, circuit: str) -> Ended:
+        """Delete what the registry knows of a circuit."""
+        return self._call(_FORGET, [circuit], b"", None, None)
 
     def _call(
         self, program: str, words: Sequence[str], stdin: bytes, out: Writer | None, err: Writer | None
@@ -105,6 +110,9 @@ def console_of(cluster: Cluster, namespace: str, circuit: str, teller: Teller) -
     """
     entry = cluster.get(SERVICE, namespace, names.entry(circuit))
     if entry is None:
+        pod = cluster.get(POD, namespace, names.console(circuit))
+        if pod is not None and _running(pod):  # left by a deletion that was interrupted
+            return Console(cluster, namespace, name_of(pod))
         known = circuits(cluster, namespace)
         raise NotFound(
             f"there is no circuit {circuit} in namespace {namespace}",
@@ -123,6 +131,34 @@ def circuits(cluster: Cluster, namespace: str) -> list[str]:
     return sorted(str(one["metadata"]["labels"]["koalja.dev/circuit"]) for one in found)
 
 
+def the_circuit(cluster: Cluster, namespace: str, name: str) -> str:
+    """The circuit of that name, or without one the only one that is there.
+
+    Raises:
+        NotFound: There is no such one, none, or several.
+    """
+    known = circuits(cluster, namespace)
+    if name in known or (not name and len(known) == 1):
+        return name or known[0]
+    what = f"there is no circuit {name!r}" if name else "no circuit" if not known else "which circuit?"
+    raise NotFound(
+        f"{what} in namespace {namespace}",
+        why=f"there are: {', '.join(known)}" if known else "no circuit is deployed there",
+        cure="name the namespace with -n NAMESPACE",
+    )
+
+
+def meant(cluster: Cluster, namespace: str, word: str) -> tuple[str, str]:
+    """The circuit that a word names; and the word itself where it means something else.
+
+    That can be known where only one circuit is there.
+    """
+    known = circuits(cluster, namespace)
+    if word and word not in known and len(known) == 1:
+        return known[0], word
+    return (word, "") if word else (the_circuit(cluster, namespace, ""), "")
+
+
 def settings_of(cluster: Cluster, namespace: str) -> Settings:
     """The settings of a namespace.
 
@@ -138,6 +174,12 @@ def settings_of(cluster: Cluster, namespace: str) -> Settings:
             cure=f"koalja-fn install -n {namespace} --store s3://BUCKET --images REGISTRY/PREFIX",
         )
     return Settings.of({str(k): str(v) for k, v in (found.get("data") or {}).items()})
+
+
+def _running(pod: Object) -> bool:
+    return (pod.get("status") or {}).get("phase") == "Running" and not pod["metadata"].get(
+        "deletionTimestamp"
+    )
 
 
 def _usable(live: Object, made_of: str) -> bool:
@@ -173,7 +215,7 @@ def _await_running(cluster: Cluster, namespace: str, name: str, teller: Teller, 
     try:
         while True:
             pod = cluster.get(POD, namespace, name)
-            if pod is not None and (pod.get("status") or {}).get("phase") == "Running":
+            if pod is not None and _running(pod):
                 return
             now = clock.now()
             cause = of_pod(cluster, pod) if pod is not None and now - began > 2 else None

@@ -7,13 +7,14 @@ Knative Eventing of 2026).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from koalja_fn.cluster.client import Cluster
 from koalja_fn.cluster.kinds import (
     BROKER,
     CHANNEL,
     JOB,
+    LABEL_PART,
     OWNED,
     PING_SOURCE,
     POD,
@@ -90,10 +91,12 @@ def delete_circuit(
     *,
     timeout: float = 600.0,
     clock: Clock | None = None,
+    forget: Callable[[], object] | None = None,
 ) -> int:
     """Delete all objects of a circuit and wait until its pods are gone; how many objects there were.
 
-    The Broker and its channel go as a whole, so its Triggers need not go one by one.
+    The Broker and its channel go as a whole, so its Triggers need not go one by one. `forget` is called when
+    nothing works any more, and before the console goes, in which it may run.
 
     Raises:
         NotReady: Something is still there after `timeout` seconds.
@@ -101,18 +104,22 @@ def delete_circuit(
     clock = clock or Clock()
     ours = of_circuit(circuit)
     order = (PING_SOURCE, SCALED_JOB, BROKER, TRIGGER, CHANNEL, SERVICE)
-    rest = [kind for kind in OWNED if kind not in order]
+    kinds = (*order, *(kind for kind in OWNED if kind not in order), JOB)
     count = 0
-    for kind in (*order, *rest):
+    for kind in kinds:
         for item in cluster.list(kind, namespace, ours):
             count += cluster.delete(kind, namespace, name_of(item))
             teller.say(f"{title(item)} deleted")
-    for kind in (POD, JOB):
-        for item in cluster.list(kind, namespace, ours):
-            if item["metadata"].get("ownerReferences"):
-                continue  # goes with its owner, which gives it the time to end its work
-            count += cluster.delete(kind, namespace, name_of(item), grace=5 if kind == POD else None)
-    _await_gone(cluster, namespace, dict.fromkeys((*order, *rest, POD), ours), teller, timeout, clock)
+    until = clock.now() + timeout
+    for kind in kinds:
+        _await_gone(cluster, namespace, kind, ours, teller, until, clock)
+    for part in ("task", "entry", "job", "sweep"):  # not the console; what they do they may end
+        _await_gone(cluster, namespace, POD, {**ours, LABEL_PART: part}, teller, until, clock)
+    if forget is not None:
+        forget()
+    for pod in cluster.list(POD, namespace, ours):
+        count += cluster.delete(POD, namespace, name_of(pod), grace=1)
+    _await_gone(cluster, namespace, POD, ours, teller, until, clock)
     return count
 
 
@@ -137,26 +144,19 @@ def _gone(cluster: Cluster, kind: Kind, namespace: str, name: str, clock: Clock)
 def _await_gone(
     cluster: Cluster,
     namespace: str,
-    kinds: Mapping[Kind, Mapping[str, str]],
+    kind: Kind,
+    labels: Mapping[str, str],
     teller: Teller,
-    timeout: float,
+    until: float,
     clock: Clock,
 ) -> None:
-    until = clock.now() + timeout
-    left = dict(kinds)
-    while left:
-        for kind, labels in list(left.items()):
-            there = cluster.list(kind, namespace, labels)
-            told = f"{len(there)} still there" if there else ""
-            teller.state(kind.plural, told)
-            if not there:
-                del left[kind]
-        if left and clock.now() >= until:
-            kind = next(iter(left))
+    while there := cluster.list(kind, namespace, labels):
+        teller.state(kind.plural, f"{len(there)} still there")
+        if clock.now() >= until:
             raise NotReady(
-                f"{kind.plural} are still there after {timeout:g} seconds",
+                f"{', '.join(title(item) for item in there)}: still there",
                 why="pods that are at work get the time to end it",
                 cure="call it again: it goes on waiting; kubectl get pods tells what they do",
             )
-        if left:
-            clock.sleep(_LOOK)
+        clock.sleep(_LOOK)
+    teller.state(kind.plural, "")

@@ -181,11 +181,23 @@ def _containers(cluster: Cluster, pod: Object) -> Cause | None:
             return Cause("its container can't be made", why, _config_cure(why), True)
         if reason == "CrashLoopBackOff" or ended.get("exitCode"):
             return _crash(cluster, pod, container)
+    if status.get("phase") == "Running" and told and not all(one.get("ready") for one in told):
+        return _unready(cluster, pod, told)
     if status.get("phase") == "Failed":
         return Cause(
             "its pod has failed", str(status.get("message") or status.get("reason") or ""), final=True
         )
     return None
+
+
+def _unready(cluster: Cluster, pod: Object, told: Sequence[Object]) -> Cause | None:
+    """A runtime that runs but is not ready says why: it can't reach the registry or the store."""
+    name = next((str(one["name"]) for one in told if one.get("name") != _SIDECAR), "")
+    said = [line for line in log_tail(cluster, pod, name) if line.startswith("koalja:")]
+    if not said:
+        return None
+    cure = "koalja-fn doctor --cluster asks registry and store from a pod"
+    return Cause("its runtime can't begin to work", "\n".join(said[-3:]), cure)
 
 
 def _image(cluster: Cluster, pod: Object, container: Object, waiting: Object) -> Cause:

@@ -13,13 +13,17 @@ from dataclasses import dataclass, field
 from urllib.parse import quote, urlsplit
 
 from koalja_fn.cluster.client import Cluster
+from koalja_fn.cluster.conditions import condition
+from koalja_fn.cluster.diagnosing import of_pod
 from koalja_fn.cluster.kinds import (
     CONFIG_MAP,
     LABEL_MANAGER,
     LABEL_PART,
     MANAGER,
     NAMESPACE,
+    POD,
     SECRET,
+    STATEFUL_SET,
     Object,
     kind_of,
     name_of,
@@ -39,6 +43,7 @@ from koalja_fn.cluster.settings import (
 )
 from koalja_fn.cluster.telling import Teller
 from koalja_fn.cluster.trying import POSTGRES, postgres
+from koalja_fn.cluster.waiting import Clock, not_ready
 from koalja_fn.errors import UsageError
 
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
@@ -139,6 +144,33 @@ def install(cluster: Cluster, namespace: str, objects: Sequence[Object], teller:
             cluster.apply(item)
             teller.say(f"{title(item)} {'made' if step.change is Change.CREATE else 'changed'}")
     return Plan(tuple(done))
+
+
+def await_postgres(
+    cluster: Cluster, namespace: str, timeout: float, teller: Teller, clock: Clock | None = None
+) -> None:
+    """Wait until the database for trying out takes connections.
+
+    Raises:
+        NotReady: It does not; with the cause.
+    """
+    clock = clock or Clock()
+    until, title_ = clock.now() + timeout, f"Pod {POSTGRES}-0"
+    try:
+        while True:
+            pod = cluster.get(POD, namespace, f"{POSTGRES}-0")
+            if pod is not None and condition(pod, "Ready").status == "True":
+                return
+            cause = of_pod(cluster, pod) if pod is not None else None
+            if clock.now() >= until or (cause and cause.final and clock.now() >= until - timeout + 30):
+                there = (
+                    pod or cluster.get(STATEFUL_SET, namespace, POSTGRES) or {"metadata": {"name": POSTGRES}}
+                )
+                raise not_ready(there, pod, cause)
+            teller.state(title_, cause.what if cause else "starts")
+            clock.sleep(1.0)
+    finally:
+        teller.state(title_, "")
 
 
 def _item(version: str, kind: str, name: str, namespace: str, **fields: object) -> Object:

@@ -29,9 +29,18 @@ VERBS: dict[str, tuple[str, str]] = {
     "skip": ("failures", "Give up dead letters, on record."),
     "pack": ("pack", "Make an image of each task, with no Dockerfile."),
     "render": ("render", "Print what a circuit is on a cluster, for GitOps."),
+    "install": ("install", "Make a namespace of a cluster ready for circuits."),
+    "deploy": ("deploy", "Bring a circuit onto a cluster."),
+    "diff": ("diff", "Show what deploying would change."),
+    "logs": ("logs", "Show what the programs of a deployed circuit write."),
+    "delete": ("delete", "Take a circuit off a cluster."),
     "doctor": ("doctor", "Look for what this machine lacks."),
     "completion": ("completion", "Print the shell completion."),
 }
+
+
+_REMOTE = frozenset({"list", "describe", "trace", "visits", "log", "map", "failures", "retry", "skip"})
+# They run in the console of a deployed circuit where `--cluster` is among their words.
 
 
 class _Verbs(click.Group):
@@ -45,6 +54,10 @@ class _Verbs(click.Group):
             return None
         module = importlib.import_module(f"koalja_fn.commands.{VERBS[cmd_name][0]}")
         command: click.Command = getattr(module, cmd_name if cmd_name != "list" else "list_")
+        if cmd_name in _REMOTE:
+            command.epilog = (
+                "On a cluster: add --cluster CIRCUIT, and -n NAMESPACE where it is not the current one."
+            )
         return command
 
     def resolve_command(
@@ -56,7 +69,12 @@ class _Verbs(click.Group):
             guess = nearest(args[0], VERBS)
             hint = f" Did you mean '{guess}'?" if guess else ""
             raise click.UsageError(f"No such command '{args[0]}'.{hint}", ctx)
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        if name in _REMOTE and any(word.partition("=")[0] == "--cluster" for word in rest):
+            from koalja_fn.commands.remote import remotely
+
+            return name, remotely(str(name)), rest
+        return name, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -79,7 +97,8 @@ def main(ctx: click.Context, debug: bool) -> None:
     \b
     Exit status: 0 fine; 1 unexpected; 2 wrong call; 3 findings in the wiring; 4 a program failed for good;
     5 an event was refused; 6 somebody else holds the folder; 7 no such thing; 8 disk or registry trouble;
-    9 no image could be made or brought away; 130 interrupted.
+    9 no image could be made or brought away; 10 the cluster won't have it, or it does not get ready;
+    130 interrupted.
     """
     from koalja_fn.commands.shared import have_streams
 

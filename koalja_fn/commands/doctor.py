@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 
+from koalja_fn.commands.clusters import cluster_options, reached, told
 from koalja_fn.commands.shared import emit_json, output_option, reports_errors
 
 _ROOM = 1 << 30
@@ -21,42 +22,57 @@ _ROOM = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """One thing that was looked at; `needed` is false for what one can do without."""
 
     what: str
     ok: bool
     found: str
     cure: str = ""
+    needed: bool = True
 
 
 @click.command()
 @reports_errors
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False), default=".")
 @click.option("--verify", is_flag=True, help="Replay all logs and hash all payloads of FOLDER again.")
+@click.option("--cluster", "cluster", is_flag=True, help="Look at a cluster, and at what is deployed there.")
+@cluster_options
 @output_option
-def doctor(folder: Path, verify: bool, output: str) -> None:
-    """Look for what this machine lacks to run circuits in FOLDER.
+def doctor(
+    folder: Path, verify: bool, cluster: bool, namespace: str | None, context: str | None, output: str
+) -> None:
+    """Look for what this machine lacks to run circuits in FOLDER, or what a cluster lacks.
 
     \b
     Examples:
       koalja-fn doctor
       koalja-fn doctor ./mycode -o json
       koalja-fn doctor ./mycode --verify
+      koalja-fn doctor --cluster -n prod
 
     \b
     Exit status: 0 nothing is missing; 1 something is.
     """
-    findings = list(_look(folder))
-    if verify:
+    findings = _on_cluster(context, namespace) if cluster else list(_look(folder))
+    if verify and not cluster:
         findings.append(_verify(folder))
     if output == "json":
         emit_json([asdict(finding) for finding in findings])
     else:
         for finding in findings:
-            click.echo(f"{'ok  ' if finding.ok else 'MISS'}  {finding.what}: {finding.found}")
+            mark = "ok  " if finding.ok else "MISS" if finding.needed else "none"
+            click.echo(f"{mark}  {finding.what}: {finding.found}")
             if not finding.ok:
                 click.echo(f"      try: {finding.cure}")
-    sys.exit(0 if all(finding.ok for finding in findings) else 1)
+    sys.exit(0 if all(finding.ok or not finding.needed for finding in findings) else 1)
+
+
+def _on_cluster(context: str | None, namespace: str | None) -> list[Finding]:
+    from koalja_fn.cluster.checking import look
+
+    cluster, where = reached(context, namespace)
+    with told() as teller:
+        return [Finding(**asdict(one)) for one in look(cluster, where, teller)]
 
 
 def _look(folder: Path) -> Iterator[Finding]:
@@ -124,12 +140,11 @@ def _circuit(folder: Path) -> Finding:
 def _verify(folder: Path) -> Finding:
     """Whether the registry and the store keep their promises."""
     from koalja_fn.engine.auditing import audit
-    from koalja_fn.local.opening import find_folder, open_registry, state_folder
+    from koalja_fn.local.opening import find_folder, open_payloads, open_registry, shared
     from koalja_fn.registry import overview
-    from koalja_fn.store import FileStore
 
-    home = find_folder(folder)
-    registry, store = open_registry(home), FileStore(state_folder(home) / "objects")
+    home = shared() or find_folder(folder)
+    registry, store = open_registry(home), open_payloads(home)
     try:
         wrong = registry.read(
             lambda tx: [
