@@ -57,7 +57,7 @@ def doctor(
     if verify and not cluster:
         findings.append(_verify(folder))
     if output == "json":
-        emit_json([asdict(finding) for finding in findings])
+        emit_json([asdict(finding) if cluster else _plain(finding) for finding in findings])
     else:
         for finding in findings:
             mark = "ok  " if finding.ok else "MISS" if finding.needed else "none"
@@ -65,6 +65,11 @@ def doctor(
             if not finding.ok:
                 click.echo(f"      try: {finding.cure}")
     sys.exit(0 if all(finding.ok or not finding.needed for finding in findings) else 1)
+
+
+def _plain(finding: Finding) -> dict[str, object]:
+    """Of this machine nothing is looked at that is not needed."""
+    return {name: said for name, said in asdict(finding).items() if name != "needed"}
 
 
 def _on_cluster(context: str | None, namespace: str | None) -> list[Finding]:
