@@ -98,7 +98,7 @@ def _phases(
     with phase(task, "detect"):
         plan = detect(ground.order, ground.shelf, site, say)
     with phase(task, "restore"):
-        cache.restore(plan, site, Previous(previous))
+        cache.restore(plan, site, Previous(previous, ground.client))
     with phase(task, "build"):
         contributions = build(plan, site, say)
     with phase(task, "export"):

@@ -21,7 +21,7 @@ from koalja_fn.pack.plan import Plan
 from koalja_fn.pack.sandbox import give
 from koalja_fn.pack.site import Site
 
-_INDEX = "layers.json"
+_INDEX, _KNOWN = "layers.json", "known.json"
 
 
 class Cache:
@@ -40,7 +40,7 @@ class Cache:
 
     def restore(self, plan: Plan, site: Site, previous: Previous) -> None:
         """Lay out what the buildpacks may find: by the table of layer types in the specification."""
-        index = self._index()
+        index, known = self._index(), self._known()
         for buildpack in (member.buildpack for member in plan.members):
             folder = site.layers / buildpack.key
             folder.mkdir(mode=0o755, exist_ok=True)
@@ -48,6 +48,10 @@ class Cache:
             for name, told in old.items():
                 if told.get("launch") and not told.get("cache") and not told.get("build") and _safe(name):
                     self._lay_out(folder, name, told.get("data") or {}, str(told.get("sha")))
+                    if told.get("sha") not in known:  # it was made on another machine
+                        for ending, content in previous.bills(buildpack.key, name).items():
+                            if ending in SBOMS:
+                                (folder / f"{name}.sbom.{ending}").write_bytes(content)
             for name, kept in cached.items():
                 stale = kept["launch"] and old.get(name, {}).get("sha") != kept["sha"]
                 source = self.folder / buildpack.key / name
@@ -81,9 +85,19 @@ class Cache:
             for path in own.iterdir() if own.is_dir() else ():
                 if path.name not in names:
                     shutil.rmtree(path, ignore_errors=True)
-        part = self.folder / f"{_INDEX}.part"
-        part.write_text(json.dumps(index, sort_keys=True))
-        part.replace(self.folder / _INDEX)
+        known = sorted(layer.diff_id for layers in made.values() for layer in layers.values())
+        for name, data in ((_INDEX, json.dumps(index, sort_keys=True)), (_KNOWN, json.dumps(known))):
+            part = self.folder / f"{name}.part"
+            part.write_text(data)
+            part.replace(self.folder / name)
+
+    def _known(self) -> list[str]:
+        """The launch layers of the last build on this machine; their bills are here, if they have any."""
+        try:
+            found = json.loads((self.folder / _KNOWN).read_text())
+        except (OSError, ValueError):
+            return []
+        return found if isinstance(found, list) else []
 
     def _index(self) -> dict[str, dict[str, Any]]:
         try:

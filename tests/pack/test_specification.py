@@ -15,6 +15,7 @@ from koalja_fn.pack.detecting import detect
 from koalja_fn.pack.errors import PhaseError
 from koalja_fn.pack.labels import LIFECYCLE_LABEL
 from koalja_fn.pack.metadata import metadata_toml
+from koalja_fn.pack.places import cache_folder
 from koalja_fn.pack.plan import Plan
 from koalja_fn.pack.site import Site
 from tests.pack import containers
@@ -326,3 +327,24 @@ def test_layers_come_back_by_the_table_of_their_types(
     for line in ("bcl yes yes yes", "bcx yes yes yes", "bxl no no no", "bxx no no no", "xcl yes yes yes",
                  "xcx yes yes yes", "xxl yes no yes"):  # fmt: skip
         assert line in done.stderr, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_bills_of_launch_layers_come_back_on_another_machine(
+    circuit: Path, base: str, tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With nothing in the cache but the unpacked base image, they are read from the last image."""
+    text = """
+    [ ! -f "$CNB_LAYERS_DIR/l.toml" ] || { cat "$CNB_LAYERS_DIR/l.sbom.cdx.json"; exit 1; }
+    mkdir "$CNB_LAYERS_DIR/l"; printf '[types]\\nlaunch = true\\n' > "$CNB_LAYERS_DIR/l.toml"
+    echo '{"bill": "of materials"}' > "$CNB_LAYERS_DIR/l.sbom.cdx.json"
+    """
+    one = make("one", build=text)
+    words = ("--buildpack", str(one.folder), "--task", "shout")
+    packed(circuit, base, tmp_path / "out", *words)
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache/bases").symlink_to(cache_folder() / "bases")
+    monkeypatch.setenv("KOALJA_CACHE", str(tmp_path / "cache"))
+    (circuit / "shout.sh").write_text("#!/bin/sh\necho changed\n")
+    assert '{"bill": "of materials"}' in pack(circuit, base, tmp_path / "out", *words).stderr
