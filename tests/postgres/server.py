@@ -28,6 +28,7 @@ SETTINGS = {
     "max_connections": "150",
     "shared_buffers": "64MB",
     "autovacuum_naptime": "10s",
+    "dynamic_shared_memory_type": "mmap",  # else a killed server leaves some behind
     "max_wal_size": "2GB",
 }
 # It ends when the test's process closes the pipe, or is gone, however it ended.
