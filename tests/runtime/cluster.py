@@ -250,7 +250,7 @@ class Cluster:
 
     @contextlib.contextmanager
     def looking(self) -> Iterator[tuple[Registry, Store]]:
-        registry, store = connect(self.where), open_store(self.place)
+        registry, store = connect(self.where), open_store(self.place, cache=self.home / "cache")
         try:
             yield registry, store
         finally:
@@ -284,12 +284,20 @@ class Cluster:
 
     def ready(self, task: str) -> int:
         """How many snapshots of a task are ready: what KEDA asks."""
+        return self._count(task, "ready")
+
+    def dead(self, task: str) -> int:
+        """How many dead letters a task has."""
+        return self._count(task, "dead")
+
+    def _count(self, task: str, state: str) -> int:
         with self.looking() as (registry, _):
             row = registry.read(
                 lambda tx: tx.one(
                     "SELECT count(*) FROM snapshot s JOIN task t ON t.id = s.task"
-                    " WHERE t.name = ? AND s.state = 'ready'",
+                    " WHERE t.name = ? AND s.state = ?",
                     task,
+                    state,
                 )
             )
         return int(row[0]) if row else 0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +12,35 @@ from tests.runtime.cluster import Cluster
 Deploy = Callable[..., Cluster]
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def where(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A registry's address."""
-    if request.param == "sqlite":
-        yield f"sqlite:{tmp_path / 'registry.db'}"
+@dataclass(frozen=True)
+class Home:
+    """Where a circuit's registry and payloads are, and what its runtimes must know besides."""
+
+    registry: str
+    store: str
+    settings: dict[str, str]
+
+
+@pytest.fixture(params=["sqlite and files", "postgres and files", "postgres and s3"])
+def home(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+    """A registry and a store."""
+    files = f"file:{tmp_path / 'objects'}"
+    if request.param.startswith("sqlite"):
+        yield Home(f"sqlite:{tmp_path / 'registry.db'}", files, {})
         return
     from tests.postgres.schemas import empty_registry
 
     with empty_registry() as address:
-        yield address
+        if request.param.endswith("files"):
+            yield Home(address, files, {})
+            return
+        from tests.aws.localstack import shared
 
-
-@pytest.fixture
-def place(tmp_path: Path) -> str:
-    """A store's address."""
-    return f"file:{tmp_path / 'objects'}"
+        stack = shared()
+        keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
+        for name, text in {**keys, "AWS_ENDPOINT_URL_S3": stack.url}.items():
+            monkeypatch.setenv(name, text)
+        yield Home(address, f"s3://{stack.bucket()}/c", {**keys, "AWS_ENDPOINT_URL_S3": stack.url})
 
 
 @pytest.fixture

@@ -24,7 +24,13 @@ WIRING = """
 wire in
     type = text/plain
 """
-COPY = 'case "$(cat "$1")" in sleep*) sleep 3;; hang*) touch "$KOALJA_CODE/../started"; sleep 60;; esac; cat "$1"\n'
+COPY = """
+case "$(cat "$1")" in
+sleep*) sleep 3 ;;
+hang*) touch "$KOALJA_CODE/../started"; sleep 60 ;;
+esac
+cat "$1"
+"""
 RING = {"specversion": "1.0", "id": "1", "source": "/x", "type": "dev.koalja.ring.v1", "koaljatask": "copy"}
 JSON = {"Content-Type": "application/cloudevents+json"}
 
