@@ -21,6 +21,10 @@ from koalja_fn.pack.errors import PhaseError
 from koalja_fn.pack.places import cache_folder
 
 PINS = "wheels.txt"
+COMPILED = "compiled.txt"
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+"""Of run images: for these there are compiled wheels."""
+_TAGS = ("manylinux2014", "manylinux_2_17", "manylinux_2_28")
 _PACKAGE = Path(__file__).resolve().parents[1]
 _SHIPPED = _PACKAGE / "_shipped"
 _KINDS = (".py", ".lark", ".sql", ".json")
@@ -91,6 +95,10 @@ def collect(folder: Path) -> Path:
         _write_ours(made / "koalja_fn-0-py3-none-any.whl")
         pins = ["-r", str(folder / "koalja" / PINS)]
         _pip(["download", "--quiet", "--no-deps", "--only-binary=:all:", "-d", str(made), *pins])
+        compiled = ["-r", str(folder / "koalja" / COMPILED), *_platforms()]
+        for version in PYTHONS:
+            words = ["--no-deps", "--only-binary=:all:", "--python-version", version, *compiled]
+            _pip(["download", "--quiet", "-d", str(made), *words])
         home.mkdir(exist_ok=True)
         for old in home.glob("*.whl"):
             old.unlink()
@@ -99,6 +107,14 @@ def collect(folder: Path) -> Path:
     (home / "digest").write_text(_digest(home))
     (home / "source").write_text(_source_digest(folder))
     return home
+
+
+def _platforms() -> list[str]:
+    """What tells pip of this kind of machine: images are made for the kind that packs them."""
+    import platform
+
+    machine = platform.machine()
+    return [word for tag in _TAGS for word in ("--platform", f"{tag}_{machine}")]
 
 
 def _runtime() -> Path:
@@ -154,9 +170,10 @@ def _digest(home: Path) -> str:
 
     total = hashlib.sha256()
     for wheel in sorted(home.glob("*.whl")):
+        fitting = wheel.name.startswith("psycopg_binary-")
         with zipfile.ZipFile(wheel) as archive:
             for name in sorted(
-                n for n in archive.namelist() if ".dist-info/" not in n and not n.endswith(".so")
+                n for n in archive.namelist() if ".dist-info/" not in n and (fitting or not n.endswith(".so"))
             ):
                 total.update(f"{name}\0".encode() + hashlib.sha256(archive.read(name)).digest())
     return total.hexdigest()
@@ -165,7 +182,7 @@ def _digest(home: Path) -> str:
 def _source_digest(folder: Path) -> str:
     """Of what the wheels are made of. Files that nobody has touched since are not read again."""
     files = _ours()
-    pins = (folder / "koalja" / PINS).read_bytes()
+    pins = (folder / "koalja" / PINS).read_bytes() + (folder / "koalja" / COMPILED).read_bytes()
     stamp = _stamp(files, pins)
     kept = cache_folder() / "sources" / hashlib.sha256(os.fsencode(_PACKAGE)).hexdigest()[:16]
     with suppress(OSError, ValueError):

@@ -11,6 +11,8 @@ import shutil
 import sys
 import zipfile
 
+# Of all services' descriptions only those that the runtime speaks to; else 20 MB more in each image.
+SERVICES = ("s3", "sts", "sso", "sso-oidc", "sqs")
 # Compiled parts, and what tells with which tools a wheel was made.
 UNUSED = (".so", ".dist-info/RECORD", ".dist-info/WHEEL")
 
@@ -24,7 +26,7 @@ def main(wheels, layer):
     os.makedirs(lib)
     for name in sorted(os.listdir(wheels)):
         if name.endswith(".whl"):
-            unpack(os.path.join(wheels, name), lib)
+            unpack(os.path.join(wheels, name), lib, name)
     good = compileall.compile_dir(
         lib, quiet=1, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH, workers=1
     )
@@ -37,11 +39,17 @@ def main(wheels, layer):
     os.chmod(script, 0o755)
 
 
-def unpack(wheel, lib):
-    """Take a wheel's files; compiled speed-ups fit one Python only, and what we use does without."""
+def unpack(wheel, lib, name):
+    """Take a wheel's files; compiled speed-ups fit one Python only, and most of what we use does without."""
+    compiled = name.startswith("psycopg_binary-")
+    if compiled and not fits(name):
+        return
+    unused = UNUSED[1:] if compiled else UNUSED
     with zipfile.ZipFile(wheel) as archive:
         for info in archive.infolist():
-            if info.is_dir() or info.filename.endswith(UNUSED) or ".data/" in info.filename:
+            if info.is_dir() or info.filename.endswith(unused) or ".data/" in info.filename:
+                continue
+            if foreign(info.filename):
                 continue
             if info.filename.startswith("koalja_fn-"):
                 continue
@@ -52,6 +60,18 @@ def unpack(wheel, lib):
             with archive.open(info) as source, open(path, "wb") as target:
                 shutil.copyfileobj(source, target)
             os.chmod(path, 0o644)
+
+
+def fits(name):
+    """Whether a compiled wheel is for this Python on this kind of machine."""
+    tag = "cp{}{}".format(*sys.version_info[:2])
+    return f"-{tag}-{tag}-" in name and name.endswith(f"_{os.uname().machine}.whl")
+
+
+def foreign(path):
+    """Whether a file describes a service that the runtime does not speak to."""
+    parts = path.split("/")
+    return parts[:2] == ["botocore", "data"] and len(parts) > 3 and parts[2] not in SERVICES
 
 
 if __name__ == "__main__":
