@@ -11,6 +11,7 @@ from typing import Any
 from koalja_fn.cluster import names
 from koalja_fn.cluster.kinds import LABEL_CIRCUIT, LABEL_MANAGER, MANAGER, Object
 from koalja_fn.cluster.place import Deployed
+from koalja_fn.cluster.settings import reach
 
 _DNS = 53
 _NAMESPACE = "kubernetes.io/metadata.name"
@@ -19,7 +20,7 @@ _EVENTING = "knative-eventing"
 
 def policies(place: Deployed) -> list[Object]:
     """The policy for all pods of the circuit; none where no addresses are named."""
-    ranges = place.settings.egress.replace(",", " ").split()
+    ranges = reach(place.settings.egress)
     if not ranges:
         return []
     selected = {LABEL_MANAGER: MANAGER, LABEL_CIRCUIT: place.circuit.name}
@@ -35,18 +36,13 @@ def policies(place: Deployed) -> list[Object]:
                     {"ports": [{"protocol": way, "port": _DNS} for way in ("UDP", "TCP")]},
                     {"to": [{"namespaceSelector": {"matchLabels": {_NAMESPACE: _EVENTING}}}]},
                     {"to": [{"podSelector": {}}]},
-                    *(_range(one) for one in ranges),
+                    *(_range(*one) for one in ranges),
                 ],
             },
         }
     ]
 
 
-def _range(text: str) -> dict[str, Any]:
-    """`10.0.3.0/24:5432`, or without a port for all of them."""
-    block, colon, port = text.rpartition(":")
-    if not colon:
-        block = text
-    whole = block if "/" in block else f"{block}/32"
-    rule: dict[str, Any] = {"to": [{"ipBlock": {"cidr": whole}}]}
-    return rule | ({"ports": [{"protocol": "TCP", "port": int(port)}]} if colon else {})
+def _range(network: str, port: int | None) -> dict[str, Any]:
+    rule: dict[str, Any] = {"to": [{"ipBlock": {"cidr": network}}]}
+    return rule if port is None else rule | {"ports": [{"protocol": "TCP", "port": port}]}

@@ -47,16 +47,31 @@ def _ways(text: str) -> str:
     return ",".join(word for word in (PING, KEDA) if word in found)
 
 
-def _places(text: str) -> str:
-    for word in text.replace(",", " ").split():
-        block, colon, port = word.rpartition(":")
+def reach(text: str) -> tuple[tuple[str, int | None], ...]:
+    """Address ranges such as `10.0.3.0/24:5432` or `10.0.4.7`, with commas between: (CIDR, port or None).
+
+    Raises:
+        ValueError: A word is none.
+    """
+    return tuple(_range(word) for word in text.replace(",", " ").split())
+
+
+def _range(word: str) -> tuple[str, int | None]:
+    block, colon, port = word.rpartition(":")
+    for address, number in ((word, None), (block, port if colon else None)):
         try:
-            ipaddress.ip_network(block if colon else word)
-            fits = not colon or 1 <= int(port) <= 65_535
+            network = str(ipaddress.ip_network(address))
         except ValueError:
-            fits = False
-        if not fits:
-            raise ValueError(f"{word!r} is no address range with a port, such as 10.0.3.0/24:5432")
+            continue
+        if number is None:
+            return network, None
+        if number.isdecimal() and 1 <= int(number) <= 65_535:
+            return network, int(number)
+    raise ValueError(f"{word!r} is no address range with a port, such as 10.0.3.0/24:5432")
+
+
+def _reachable(text: str) -> str:
+    reach(text)
     return text
 
 
@@ -99,7 +114,7 @@ class Settings(BaseModel):
     scratch: Quantity = "10Gi"
     user: str = Field("1000", pattern=r"^$|^[1-9][0-9]{0,9}$")
     pull_secret: str = Field("", pattern=r"^$|^[a-z0-9][a-z0-9.-]{0,252}$")
-    egress: Annotated[str, AfterValidator(_places)] = ""
+    egress: Annotated[str, AfterValidator(_reachable)] = ""
 
     @classmethod
     def of(cls, data: Mapping[str, str]) -> Settings:

@@ -36,7 +36,14 @@ if TYPE_CHECKING:
 @click.option(
     "--no-install", is_flag=True, help="Leave out the job that brings the circuit into the registry."
 )
-@click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["yaml", "json"]),
+    default="yaml",
+    show_default=True,
+    help="For people or for programs.",
+)
 def render(
     path: Path,
     namespace: str,
@@ -50,16 +57,16 @@ def render(
     no_install: bool,
     output: str,
 ) -> None:
-    """Print all Kubernetes objects of the circuit in PATH, for GitOps. No cluster is asked.
+    """Print what a circuit is on a cluster, for GitOps: all Kubernetes objects of the one in PATH.
 
-    Images are named by digest, which the registry tells; what changed since it was packed is an error
-    that says so. `deploy` does all of this by itself.
+    No cluster is asked, and `deploy` does all of this by itself. Images are named by digest, which the
+    registry tells; what changed since it was packed is an error, or is packed with --pack. The settings are
+    those of the namespace: kubectl get configmap koalja-settings -o yaml > FILE, and --settings FILE.
 
     \b
     Examples:
-      koalja-fn render ./mycode -n plant --settings koalja-settings.yaml > plant.yaml
-      koalja-fn render ./mycode --images ghcr.io/me --pack --set store=s3://data/plant
-      koalja-fn render ./mycode --images ghcr.io/me --tags -o json
+      koalja-fn render ./mycode --images ghcr.io/me --tags --set store=s3://data/plant > plant.yaml
+      koalja-fn render ./mycode -n plant --images ghcr.io/me --tags --set store=s3://data/plant -o json
 
     \b
     Exit status: 0 fine; 2 wrong call; 3 the wiring has errors; 9 an image is not there.
