@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar
 import click
 
 from koalja_fn.errors import NotFound, UsageError
-from koalja_fn.local.opening import find_folder, open_registry, state_folder
+from koalja_fn.local.opening import Where, find_folder, open_registry, shared, state_folder
 from koalja_fn.registry import Registry
 
 P = ParamSpec("P")
@@ -44,9 +44,10 @@ def last_option(default: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 def choose_folder(
     words: Sequence[str], folder: Path | None, *, needed: int = 0, known: Iterable[str] = ()
-) -> tuple[Path, list[str]]:
-    """The folder that is asked about, and the other words.
+) -> tuple[Where, list[str]]:
+    """What is asked about, and the other words.
 
+    It is the folder that is named, else what the environment names ($KOALJA_REGISTRY), else the nearest one.
     The first word is the folder if it is one, unless it is one of the `known` words or all words are
     `needed`: a task's code often lies in a folder of the task's name.
 
@@ -57,7 +58,7 @@ def choose_folder(
     if folder is None and len(rest) > needed and rest[0] not in known and Path(rest[0]).is_dir():
         folder = Path(rest.pop(0))
     if folder is None:
-        return find_folder(Path.cwd()), rest
+        return shared() or find_folder(Path.cwd()), rest
     if not (state_folder(folder) / "registry.db").is_file():
         raise NotFound(
             f"no circuit has run in {folder}",
@@ -90,9 +91,9 @@ def none_left(words: Sequence[str]) -> None:
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[Registry]:
-    """The folder's registry, closed afterwards."""
-    registry = open_registry(folder)
+def opened(where: Where) -> Iterator[Registry]:
+    """The registry there, closed afterwards."""
+    registry = open_registry(where)
     try:
         yield registry
     finally:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from koalja_fn.commands.shared import emit_json, output_option, reports_errors
-from koalja_fn.errors import Busy
+from koalja_fn.errors import Busy, UsageError
 
 if TYPE_CHECKING:
     from koalja_fn.local.display import Display
@@ -55,6 +55,12 @@ _WIDTH = 72
     metavar="TASK",
     help="Drop what waits for a task that was removed, on record.",
 )
+@click.option(
+    "--store", metavar="URL", help="Keep payloads in s3://BUCKET[/PREFIX], from now on, not in the folder."
+)
+@click.option(
+    "--endpoint-url", metavar="URL", help="With --store: the server, such as http://localhost:4566."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Tell of trouble only.")
 @output_option
 def run(
@@ -65,6 +71,8 @@ def run(
     port: int,
     jobs: int | None,
     discards: tuple[str, ...],
+    store: str | None,
+    endpoint_url: str | None,
     quiet: bool,
     output: str,
 ) -> None:
@@ -79,18 +87,23 @@ def run(
       koalja-fn run ./mycode
       koalja-fn run --once ./mycode --in 'wind=data/*.json'
       seq 10 | koalja-fn run --once ./mycode --lines in -o json
+      koalja-fn run ./mycode --store s3://bucket --endpoint-url http://localhost:4566
 
     \b
     Exit status: 0 fine; 3 the wiring has errors; 4 with --once: dead letters are left;
     6 another run has the folder; 8 disk or registry trouble; 130 with --once: interrupted.
     """
     from koalja_fn.local import display as displays
+    from koalja_fn.local.opening import Payloads
     from koalja_fn.local.session import session_of
     from koalja_fn.local.workplace import open_workplace
 
+    if endpoint_url and not store:
+        raise UsageError("--endpoint-url goes with --store", cure="--store s3://BUCKET")
+    payloads = Payloads(store, endpoint_url) if store else None
     live = not once and not quiet and displays.fits(sys.stderr)
     display: Display = displays.Live() if live else displays.Plain(quiet=quiet)
-    with _until_signalled() as stop, open_workplace(path, discards=discards) as workplace:
+    with _until_signalled() as stop, open_workplace(path, discards=discards, payloads=payloads) as workplace:
         session = session_of(workplace, display, jobs=jobs)
         for change in workplace.changes:
             display.say(f"{change.task}: {change.what} {change.text}".rstrip())

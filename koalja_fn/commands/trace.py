@@ -10,7 +10,7 @@ import click
 from koalja_fn.commands.asking import choose_folder, exactly_one, folder_option, opened
 from koalja_fn.commands.shared import emit_json, output_option, reports_errors
 from koalja_fn.errors import NotFound
-from koalja_fn.local.opening import find_folder
+from koalja_fn.local.opening import Where, find_folder
 from koalja_fn.registry import Transaction, stories
 from koalja_fn.story.backward import backward
 from koalja_fn.story.finding import find, find_payload
@@ -63,7 +63,7 @@ def trace(
     click.echo(passport_text(passport))
 
 
-def _place(words: tuple[str, ...], folder: Path | None) -> tuple[Path, list[str]]:
+def _place(words: tuple[str, ...], folder: Path | None) -> tuple[Where, list[str]]:
     """The circuit's folder and the other words: a file may tell the folder by where it lies."""
     word = Path(words[-1])
     if folder is None and len(words) == 1 and word.is_file():

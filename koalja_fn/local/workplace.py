@@ -12,10 +12,10 @@ from koalja_fn.engine.installing import Change, discard, install
 from koalja_fn.engine.plans import CircuitPlan
 from koalja_fn.errors import WiringError
 from koalja_fn.local.holding import hold
-from koalja_fn.local.opening import open_registry
+from koalja_fn.local.opening import Payloads, choose_payloads, open_payloads, open_registry
 from koalja_fn.program.folder import Opened, open_circuit
 from koalja_fn.registry import Registry
-from koalja_fn.store import FileStore
+from koalja_fn.store import Store
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Workplace:
     folder: Path
     state: Path
     registry: Registry
-    store: FileStore
+    store: Store
     plan: CircuitPlan
     changes: tuple[Change, ...]
 
@@ -37,14 +37,17 @@ class Workplace:
 
 @contextmanager
 def open_workplace(
-    path: Path, *, patience: float = 0.0, discards: tuple[str, ...] = ()
+    path: Path, *, patience: float = 0.0, discards: tuple[str, ...] = (), payloads: Payloads | None = None
 ) -> Iterator[Workplace]:
     """Open a circuit's folder for oneself alone; nobody else forms or runs while it is open.
+
+    `payloads` says where they are to lie from now on, if not in the folder.
 
     Raises:
         WiringError: The wiring has errors; all findings are in it.
         Busy: Another process has the folder, and still has after `patience` seconds.
         NotFound: No circuit there, or no such removed task to discard.
+        UsageError: Its payloads lie in another place already.
     """
     opened = open_circuit(path)
     if opened.circuit is None:
@@ -52,8 +55,10 @@ def open_workplace(
     circuit = opened.circuit
     folder = opened.folder.resolve()
     with hold(folder, patience) as state:
+        if payloads is not None:
+            choose_payloads(state, payloads)
+        store = open_payloads(folder)
         registry = open_registry(folder)
-        store = FileStore(state / "objects")
         try:
             text = opened.file.read_text() if opened.file else ""
             done = registry.transact(

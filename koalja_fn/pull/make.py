@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from koalja_fn.local.holding import hold
-from koalja_fn.local.opening import open_registry, state_folder
+from koalja_fn.local.opening import open_payloads, open_registry, state_folder
 from koalja_fn.program.calling import Caller
 from koalja_fn.program.cancel import Cancel
 from koalja_fn.pull import trail
@@ -24,7 +24,6 @@ from koalja_fn.pull.planning import plan
 from koalja_fn.pull.runs import Built
 from koalja_fn.pull.writing import write_sinks
 from koalja_fn.registry import making
-from koalja_fn.store import FileStore
 
 
 def make(path: Path, wanted: Sequence[str], options: Options, stop: Cancel, patience: float) -> Answer:
@@ -47,7 +46,7 @@ def _make(
     goal = plan(found.circuit, wanted)
     with (
         closing(open_registry(found.folder)) as registry,
-        closing(FileStore(state / "objects")) as store,
+        closing(open_payloads(found.folder)) as store,
         closing(Caller(store, state / "scratch")) as caller,
     ):
         site = Site(registry, store, found, options, stop)
@@ -109,6 +108,6 @@ def with_paths(folder: Path, values: Iterable[dict[str, Any]]) -> None:
     """
     placeless = [value for value in values if not value["path"]]
     if placeless:
-        with closing(FileStore(state_folder(folder_of(folder)) / "objects")) as store:
+        with closing(open_payloads(folder_of(folder))) as store:
             for value in placeless:
                 value["path"] = str(store.path(value["digest"]))
