@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from koalja_fn.engine import backlog
 from koalja_fn.engine.plans import CircuitPlan, TaskPlan
 from koalja_fn.model import AnnotatedValue
-from koalja_fn.registry import records, snapshots, tasks, values
+from koalja_fn.registry import lookups, records, snapshots, tasks, values
+from koalja_fn.registry.lookups import Lookup
 from koalja_fn.registry.records import Attempt
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.registry.snapshots import Members, Stored
@@ -51,7 +52,7 @@ class Remark:
 class Ending:
     """How an attempt ended. `values` are its outputs, without their places on the wires yet.
 
-    `seconds` is the program's own time, `version` the code's digest.
+    `seconds` is the program's own time, `version` the code's digest, `lookups` what it asked on the side.
     """
 
     version: str
@@ -64,6 +65,7 @@ class Ending:
     size_in: int = 0
     values: Sequence[AnnotatedValue] = ()
     remarks: Sequence[Remark] = ()
+    lookups: Sequence[Lookup] = ()
 
 
 class Fenced(Exception):
@@ -76,7 +78,7 @@ def claim(
     """Claim ready snapshots of a task, as many as it may run at once and `most` at most.
 
     None while a reader of its outputs has a full backlog, or while a dead letter stops a strict task; none
-    of a service, which this version does not start: its snapshots wait.
+    of a service, which has a process in place of executions (`engine.serving`).
     """
     if plan.task.service:
         return []
@@ -239,5 +241,7 @@ def _record(tx: Transaction, now: int, claim: Claim, ending: Ending, outcome: st
             size_out=sum(value.size for value in ending.values),
         ),
     )
+    if ending.lookups:
+        lookups.record(tx, claim.plan.id, claim.rid, claim.attempt, ending.lookups)
     for remark in ending.remarks:
         records.remark(tx, claim.plan.id, claim.rid, now, remark.kind, remark.text, remark.body)

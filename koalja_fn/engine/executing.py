@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from koalja_fn import ids
 from koalja_fn.engine import claiming
 from koalja_fn.engine.claiming import Claim, Ending, Fenced, Remark
 from koalja_fn.engine.noticing import Noticing
-from koalja_fn.engine.plans import CircuitPlan
+from koalja_fn.engine.plans import CircuitPlan, TaskPlan
 from koalja_fn.errors import StoreError
+from koalja_fn.lookups import Asking
 from koalja_fn.model import AnnotatedValue
 from koalja_fn.program.calling import Caller
 from koalja_fn.program.cancel import Cancel
 from koalja_fn.program.contract import Job, OutputFile, Reason, Result
 from koalja_fn.registry import Registry, snapshots
+from koalja_fn.registry.lookups import Lookup
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.registry.snapshots import Members
 from koalja_fn.store import Store, Stored
@@ -52,15 +55,38 @@ def nothing(_: Transaction) -> Claim | None:
     return None
 
 
-class Executor:
-    """Executes claims; called from as many threads at once as one likes."""
+class Lookups(Protocol):
+    """What takes the look-ups of executions."""
 
-    def __init__(self, registry: Registry, store: Store, caller: Caller, circuit: CircuitPlan) -> None:
+    def open(self, plan: TaskPlan) -> Asking | None:
+        """Begin to take those of one execution; None where its task asks nobody.
+
+        Raises:
+            OSError: There is no way to take them.
+        """
+        ...
+
+
+class Executor:
+    """Executes claims; called from as many threads at once as one likes.
+
+    Without `lookups`, tasks that ask services are told no address.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        store: Store,
+        caller: Caller,
+        circuit: CircuitPlan,
+        lookups: Lookups | None = None,
+    ) -> None:
         self.noticing = Noticing(registry)
         self._registry = registry
         self._store = store
         self._caller = caller
         self._circuit = circuit
+        self._lookups = lookups
 
     def execute(
         self,
@@ -84,36 +110,37 @@ class Executor:
                 claim, self._ending(claim, lineage, reason="max-hops", message=message, permanent=True)
             )
         try:
-            result = self._caller.call(self._job(claim, members), stop)
+            result, asked = self._called(claim, members, stop)
         except StoreError as error:
             return self._fail(claim, self._ending(claim, lineage, reason="inputs", message=str(error)))
         if not result.ok:
-            return self._give_up(claim, lineage, result)
+            return self._give_up(claim, lineage, result, asked)
         try:
             outputs = self._outputs(claim, lineage, result)
         except StoreError as error:
-            return self._fail(claim, self._ending(claim, lineage, result, reason="store", message=str(error)))
+            ending = self._ending(claim, lineage, result, reason="store", message=str(error))
+            return self._fail(claim, replace(ending, lookups=asked))
         finally:
             self._caller.discard(result)
-        return self._complete(claim, self._ending(claim, lineage, result, values=outputs), follow)
+        ending = self._ending(claim, lineage, result, values=outputs)
+        return self._complete(claim, replace(ending, lookups=asked) if asked else ending, follow)
 
-    def _job(self, claim: Claim, members: Sequence[Members]) -> Job:
-        task, code = claim.plan.task, claim.plan.code
-        wires = self._circuit.circuit.wires
-        return Job(
-            circuit=claim.plan.circuit,
-            task=task.name,
-            command=code.command,
-            folder=self._circuit.folder,
-            code=code.code,
-            snapshot_id=claim.id,
-            inputs=tuple((m.input, m.values) for m in members),
-            outputs=task.output_wires,
-            types=tuple((w, wires[w].type or "") for w in task.output_wires if wires[w].type),
-            env=task.env,
-            timeout=task.timeout,
-            label=f"{task.name}-{claim.number + 1}-{claim.attempt}",
-        )
+    def _called(
+        self, claim: Claim, members: Sequence[Members], stop: Cancel | None
+    ) -> tuple[Result, Sequence[Lookup]]:
+        """Call the program; tell what it asked on the side."""
+        try:
+            asking = self._lookups.open(claim.plan) if self._lookups is not None else None
+        except OSError as error:
+            raise StoreError(f"its look-ups can't be taken: {error}") from error
+        if asking is None:
+            return self._caller.call(job_of(self._circuit, claim, members), stop), ()
+        try:
+            result = self._caller.call(job_of(self._circuit, claim, members, asking.env), stop)
+        except BaseException:
+            asking.close()
+            raise
+        return result, asking.close()
 
     def _outputs(self, claim: Claim, lineage: Lineage, result: Result) -> list[AnnotatedValue]:
         stored = self._store.put_files([output.path for output in result.outputs], take=True)
@@ -178,8 +205,8 @@ class Executor:
             remarks=remarks,
         )
 
-    def _give_up(self, claim: Claim, lineage: Lineage, result: Result) -> Executed:
-        ending = self._ending(claim, lineage, result)
+    def _give_up(self, claim: Claim, lineage: Lineage, result: Result, asked: Sequence[Lookup]) -> Executed:
+        ending = replace(self._ending(claim, lineage, result), lookups=asked)
         if result.reason is not Reason.CANCELLED:
             return self._fail(claim, ending)
         self._registry.transact(lambda tx: claiming.release(tx, self._registry.clock(), claim, ending))
@@ -209,6 +236,28 @@ class Executor:
         except Fenced:
             return Executed(claim, "lost", ending)
         return Executed(claim, "dead" if due is None else "failed", ending, due=due)
+
+
+def job_of(
+    circuit: CircuitPlan, claim: Claim, members: Sequence[Members], env: Sequence[tuple[str, str]] = ()
+) -> Job:
+    """The call that a claim asks for; `env` comes on top of what the wiring gives the program."""
+    task, code = claim.plan.task, claim.plan.code
+    wires = circuit.circuit.wires
+    return Job(
+        circuit=claim.plan.circuit,
+        task=task.name,
+        command=code.command,
+        folder=circuit.folder,
+        code=code.code,
+        snapshot_id=claim.id,
+        inputs=tuple((m.input, m.values) for m in members),
+        outputs=task.output_wires,
+        types=tuple((w, wires[w].type or "") for w in task.output_wires if wires[w].type),
+        env=(*task.env, *env),
+        timeout=task.timeout,
+        label=f"{task.name}-{claim.number + 1}-{claim.attempt}",
+    )
 
 
 def lineage_of(members: Sequence[Members]) -> Lineage:

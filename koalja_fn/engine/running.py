@@ -20,6 +20,7 @@ from koalja_fn.engine.claiming import Claim, Ending
 from koalja_fn.engine.executing import Executed, Executor
 from koalja_fn.engine.plans import CircuitPlan, TaskPlan
 from koalja_fn.engine.replaying import Remembered
+from koalja_fn.engine.serving import Services, Talk
 from koalja_fn.errors import KoaljaError
 from koalja_fn.program.cancel import Cancel
 from koalja_fn.registry import Registry, snapshots
@@ -53,6 +54,8 @@ class Engine:
         jobs: How many programs may run at once, whatever the tasks' concurrency.
         ended: Called after each attempt, from a worker's thread.
         trouble: Called with what went wrong in the engine itself; the engine goes on.
+        services: Its long-running programs, and whom programs may ask, where it has any.
+        say: Called with what a person should know.
     """
 
     def __init__(
@@ -64,7 +67,11 @@ class Engine:
         jobs: int,
         ended: Callable[[Executed], None] = lambda _: None,
         trouble: Callable[[BaseException], None] = lambda _: None,
+        services: Services | None = None,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self._services = services
+        self._say = say
         self._registry = registry
         self._executor = executor
         self._circuit = circuit
@@ -99,6 +106,8 @@ class Engine:
             thread = threading.Thread(target=target, name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
+        if self._services is not None:
+            self._services.start(Talk(self._ended, self._say, self._trouble, self._ring_tasks))
 
     def ring(self, wires: Iterable[str]) -> None:
         """There is something new on these wires."""
@@ -126,6 +135,8 @@ class Engine:
             self._work.put(None)
         for thread in self._threads:
             thread.join()
+        if self._services is not None:
+            self._services.stop()
         self._cancel.close()
         if self._executor.noticing.changed:
             self._registry.transact(self._executor.noticing.write)
@@ -194,6 +205,8 @@ class Engine:
                 self._active[claim.rid] = claim
         for claim in step.claims:
             self._work.put(claim)
+        if self._services is not None:
+            self._services.wake(wanted)
 
     def _form_and_claim(self, tx: Transaction, rung: set[str], wanted: set[str], places: int) -> _Step:
         step = _Step()
@@ -218,6 +231,8 @@ class Engine:
 
     def _claim(self, tx: Transaction, plan: TaskPlan, step: _Step, places: int) -> None:
         """Claim for a task; it is left to be looked at again where only places were lacking."""
+        if self._services is not None and not self._services.is_ready(plan):
+            return  # it is rung for when they are
         room = places - len(step.claims)
         found: list[Claim] = []
         if room > 0:
@@ -319,6 +334,8 @@ class Engine:
         """The task's next snapshot for the same worker, unless others wait for a place."""
         if self._stopping or self._ready - {plan.name}:
             return None
+        if self._services is not None and not self._services.is_ready(plan):
+            return None
         now = self._registry.clock()
         found = claiming.claim(tx, now, self._circuit, plan, self._owner, 1, LEASE)
         return found[0] if found else None
@@ -347,6 +364,8 @@ class Engine:
     def _is_idle(self) -> bool:
         """Whether nothing can happen without new values; the bell is held."""
         if self._rung or self._ready or self._active or self._dispatching or self._retries:
+            return False
+        if self._services is not None and self._services.busy:
             return False
         return not any(self._will_form(name, at) for name, at in self._due.items())
 

@@ -13,10 +13,12 @@ from koalja_fn.engine import backlog
 from koalja_fn.engine.arriving import Intake
 from koalja_fn.engine.executing import Executed, Executor
 from koalja_fn.engine.running import Engine
+from koalja_fn.engine.serving import services_of
 from koalja_fn.engine.sinking import Sinks
 from koalja_fn.errors import KoaljaError
 from koalja_fn.local.display import Display
 from koalja_fn.local.workplace import Workplace
+from koalja_fn.lookups import Proxy
 from koalja_fn.model import AnnotatedValue
 from koalja_fn.program.calling import Caller
 from koalja_fn.registry import records, snapshots, tasks, values
@@ -31,6 +33,7 @@ class Talk:
 
     ended: Callable[[Executed], None]
     trouble: Callable[[BaseException], None]
+    say: Callable[[str], None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +56,16 @@ class Session:
         registry, store, plan = workplace.registry, workplace.store, workplace.plan
         self._talk = talk
         self._caller = Caller(store, workplace.state / "scratch")
+        self.services = services_of(registry, lambda: Proxy(store, registry.clock), self._caller, plan)
         self.engine = Engine(
             registry,
-            Executor(registry, store, self._caller, plan),
+            Executor(registry, store, self._caller, plan, self.services),
             plan,
             jobs=jobs,
             ended=self._ended,
             trouble=talk.trouble,
+            services=self.services,
+            say=talk.say,
         )
         self.sinks = Sinks(registry, store, plan, talk.trouble)
         self.intake: Intake = workplace.intake(self.ring)
@@ -170,7 +176,7 @@ def session_of(workplace: Workplace, display: Display, *, jobs: int | None = Non
         display.say(str(error) if isinstance(error, KoaljaError) else f"unexpected: {error!r}")
 
     cores = len(os.sched_getaffinity(0))
-    return Session(workplace, Talk(display.ended, trouble), jobs=jobs or 4 * cores)
+    return Session(workplace, Talk(display.ended, trouble, display.say), jobs=jobs or 4 * cores)
 
 
 def _dead_letters(tx: Transaction, task: int, name: str) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -86,8 +86,12 @@ class Caller:
             self._yard = Yard(root, lambda folder: _end_stale(folder))
         self._slots: dict[Path, Slot] = {}
 
-    def call(self, job: Job, stop: Cancel | None = None) -> Result:
+    def call(
+        self, job: Job, stop: Cancel | None = None, began: Callable[[int], None] = lambda _: None
+    ) -> Result:
         """Run `job` to its end. A program that fails is a `Result`, not an exception.
+
+        `began` is told the pid as soon as there is one.
 
         Raises:
             StoreError: A payload is missing or damaged, or there is no room for the inputs.
@@ -98,7 +102,7 @@ class Caller:
             slot = self._yard.take()
         try:
             with explained(f"the inputs of {job.task} can't be placed"):
-                result = self._prepared(job, slot, stop)
+                result = self._prepared(job, slot, stop, began)
         except BaseException:
             self._yard.give_back(slot)
             raise
@@ -117,7 +121,7 @@ class Caller:
         """Remove all scratch folders but those of failed calls; no call may be under way."""
         self._yard.close()
 
-    def _prepared(self, job: Job, slot: Slot, stop: Cancel | None) -> Result:
+    def _prepared(self, job: Job, slot: Slot, stop: Cancel | None, began: Callable[[int], None]) -> Result:
         inputs = Inputs(job, slot)
         inputs.place(self._store)
         limits = self.limits
@@ -129,12 +133,12 @@ class Caller:
             raise
         call = _Call(job, slot, inputs, self._environment(job, slot), stdout, stderr)
         try:
-            return self._started(call, stop)
+            return self._started(call, stop, began)
         finally:
             stdout.close()
             stderr.close()
 
-    def _started(self, call: _Call, stop: Cancel | None) -> Result:
+    def _started(self, call: _Call, stop: Cancel | None, began: Callable[[int], None]) -> Result:
         job, slot = call.job, call.slot
         argv: list[str] = []
         try:
@@ -148,6 +152,7 @@ class Caller:
             return Result(Reason.NOT_STARTED, message, permanent=True)
         except (OSError, ValueError) as error:
             return _not_started(error, argv, call.environ)
+        began(pid)
         ended = running.run(
             pid,
             slot.out,

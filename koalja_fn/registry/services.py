@@ -16,10 +16,20 @@ def newest(tx: Transaction, task: int, state: str) -> Stored | None:
 
 
 def reopen(tx: Transaction, rid: int, due: int, *, attempts: int | None = None) -> bool:
-    """Make a snapshot that was done ready again; `attempts` starts the count anew. False where it was not done."""
-    count = "" if attempts is None else f", attempts = {attempts:d}"
-    sql = f"UPDATE snapshot SET state = 'ready', due = ?, finished = NULL{count} WHERE rid = ? AND state = 'done'"
-    return tx.run(sql, due, rid) > 0
+    """Make a snapshot that was done ready again; `attempts` begins the count anew.
+
+    False where it was not done.
+    """
+    return (
+        tx.run(
+            "UPDATE snapshot SET state = 'ready', due = ?, finished = NULL, attempts = coalesce(?, attempts)"
+            " WHERE rid = ? AND state = 'done'",
+            due,
+            attempts,
+            rid,
+        )
+        > 0
+    )
 
 
 def bury(tx: Transaction, rid: int, now: int) -> bool:
