@@ -61,13 +61,15 @@ def gather(
         found |= set(_python_manifests(root))
     if node:
         found |= {path for name in _NODE for path in root.glob(name)}
+    straight: set[Path] = set()  # no link on their way, and they are none: most files, looked at no further
     if whole or node:
-        for inside in ignoring.walk(below):
+        for inside, link in ignoring.walk(below):
             path = ignoring.folder / inside
             wiring = path.suffix == ".koalja" and path.parent == root
             if not wiring and (whole or path.suffix in _OF_NODE) and path not in others:
-                found.add(path)
-    return _without_secrets(root, {real for path in found for real in _with_links(path, root)}, set(own))
+                (found if link else straight).add(path)
+    resolved = {real for path in found - straight for real in _with_links(path, root)}
+    return _without_secrets(root, straight | resolved, set(own))
 
 
 def of_wires(circuit: Circuit | None) -> list[str]:
@@ -130,8 +132,9 @@ def _first_link(path: Path, root: Path) -> Path | None:
 
 def _without_secrets(root: Path, found: Iterable[Path], own: Collection[Path]) -> Belongings:
     files, left_out = [], []
+    start = f"{root}/"
     for path in sorted(found):
-        inside = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+        inside = str(path).removeprefix(start) if str(path).startswith(start) else path.name
         if is_secret(inside) and not (path in own and os.access(path, os.X_OK)):
             left_out.append(inside)
         else:

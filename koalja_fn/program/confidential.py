@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
+import re
+from fnmatch import translate
 
 _FILES = (
     ".env", ".env.*", "*.env", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "*.pem", "*.key", "*.p12",
@@ -12,11 +13,12 @@ _FILES = (
 )  # fmt: skip
 _FOLDERS = frozenset({".ssh", ".aws", ".gnupg", ".docker", ".kube", ".azure", ".gcloud"})
 _HARMLESS = (".env.example", ".env.sample", ".env.template", ".env.dist", "*.pub")
+_SECRET, _NO_SECRET = (re.compile("|".join(map(translate, names))) for names in (_FILES, _HARMLESS))
 
 
 def is_secret(inside: str) -> bool:
     """Whether a file looks like a key or a password by its path; upper and lower case are one."""
     *folders, name = inside.lower().split("/")
-    if any(fnmatchcase(name, pattern) for pattern in _HARMLESS):
+    if not _SECRET.match(name) and _FOLDERS.isdisjoint(folders):
         return False
-    return bool(_FOLDERS & set(folders)) or any(fnmatchcase(name, pattern) for pattern in _FILES)
+    return not _NO_SECRET.match(name)

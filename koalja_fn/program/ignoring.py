@@ -103,8 +103,11 @@ class Ignoring:
                 return said
         return False
 
-    def walk(self, below: str = "") -> Iterator[str]:
-        """All files and links that are not left out, relative with slashes; links are not followed."""
+    def walk(self, below: str = "") -> Iterator[tuple[str, bool]]:
+        """All files and links that are not left out, relative with slashes, and whether they are links.
+
+        Links are not followed.
+        """
         prefix = f"{below}/" if below else ""
         with os.scandir(self.folder / below) as entries:
             found = sorted(entries, key=lambda entry: entry.name)
@@ -116,7 +119,7 @@ class Ignoring:
             if folder:
                 yield from self.walk(inside)
             else:
-                yield inside
+                yield inside, entry.is_symlink()
 
     def _said(self, file: str, inside: str, folder: bool) -> bool | None:
         """What the files of one name say about a path: the nearest that says something decides."""

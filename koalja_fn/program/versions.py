@@ -14,6 +14,7 @@ import ast
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -39,11 +40,16 @@ class Versions:
         fields: list[str | int] = ["run", run]
         for name, value in env:
             fields += ["env", name, value]
+        start = f"{self.folder}/"
         for path in files:
-            relative = os.path.relpath(path, self.folder)
-            if path.is_symlink() and _stays(path, self.folder):
+            text = str(path)
+            relative = (
+                text.removeprefix(start) if text.startswith(start) else os.path.relpath(path, self.folder)
+            )
+            mode = path.lstat().st_mode
+            if stat.S_ISLNK(mode) and _stays(path, self.folder):
                 fields += ["link", relative, str(path.readlink())]
-            elif path.is_file():
+            elif stat.S_ISREG(mode) or path.is_file():
                 fields += ["file", relative, int(os.access(path, os.X_OK)), self._content(path)]
             else:
                 fields += ["else", relative]
@@ -92,7 +98,7 @@ class Versions:
             yield base / f"{first}.py"
         elif (base / first).is_dir() and base.is_relative_to(self.folder):
             inside = (base / first).relative_to(self.folder).as_posix()
-            yield from (self.folder / path for path in self.ignoring.walk(inside))
+            yield from (self.folder / path for path, _ in self.ignoring.walk(inside))
 
 
 def _stays(link: Path, folder: Path) -> bool:
