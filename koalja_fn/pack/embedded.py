@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,8 +34,12 @@ def pack_task(
     Raises:
         PhaseError: With task and phase; nothing was put under the tag.
     """
-    with tempfile.TemporaryDirectory(prefix="koalja-layers-") as out, phase(source.task.name, "analyze"):
-        previous = previous_image(to, ground)
+    with (
+        tempfile.TemporaryDirectory(prefix="koalja-layers-") as out,
+        phase(source.task.name, "analyze"),
+        ThreadPoolExecutor(1, thread_name_prefix="previous") as aside,
+    ):
+        previous = aside.submit(previous_image, to, ground).result  # needed only once the sandbox stands
         cache = Cache(str(to))
         with cache.held():
             try:
@@ -61,7 +66,7 @@ def _made(
     to: Target,
     ground: Ground,
     recipe: str,
-    previous: BaseImage | None,
+    previous: Callable[[], BaseImage | None],
     cache: Cache,
     out: Path,
     say: Say,
@@ -88,7 +93,7 @@ def _made(
 def _phases(
     source: Source,
     ground: Ground,
-    previous: BaseImage | None,
+    previous: Callable[[], BaseImage | None],
     cache: Cache,
     site: Site,
     out: Path,
@@ -98,12 +103,12 @@ def _phases(
     with phase(task, "detect"):
         plan = detect(ground.order, ground.shelf, site, say)
     with phase(task, "restore"):
-        cache.restore(plan, site, Previous(previous, ground.client))
+        cache.restore(plan, site, Previous(previous(), ground.client))
     with phase(task, "build"):
         contributions = build(plan, site, say)
     with phase(task, "export"):
         exported = export(
-            contributions, site, ground.base, ground.public_name, previous, out, ground.python[0], {}
+            contributions, site, ground.base, ground.public_name, previous(), out, ground.python[0], {}
         )
         cache.keep(contributions, exported.layers)
     return exported
