@@ -2,9 +2,9 @@
 
     python benchmarks/pull.py [--quick] [--report FILE] [--without snakemake,redun]
 
-Two shapes: a chain of tasks that copy a file, each the one before's result, and a fan of tasks that copy a file
-each. Three situations: cold, nothing to do, one source changed. GNU make is the machine's; ninja, doit, snakemake
-and redun are installed from PyPI into an environment of their own. Rounds alternate; medians are given.
+Two shapes: a chain of tasks that copy a file, each the one before's result, and a fan of tasks that copy a
+file each. Three situations: cold, nothing to do, one source changed. GNU make is the machine's; ninja, doit,
+snakemake and redun are installed from PyPI into an environment of their own. Rounds alternate; medians are given.
 Exit status 1 if a goal is missed.
 """
 
@@ -242,7 +242,7 @@ def measure(
 
 
 def growth(place: Path) -> tuple[float, float, float]:
-    """Seconds for a no-op of 1,000 and of 10,000 tasks, and the peak memory of the larger one's builds in MB."""
+    """Seconds for a no-op of 1,000 and of 10,000 tasks, and the larger one's peak memory in MB."""
     seconds = []
     command = [sys.executable, "-m", "koalja_fn", "make", "-q", "-j", str(JOBS)]
     for count in (1_000, 10_000):
