@@ -4,7 +4,8 @@
 
 Two shapes: a chain of tasks that copy a file, each the one before's result, and a fan of tasks that copy a
 file each. Three situations: cold, nothing to do, one source changed. GNU make is the machine's; ninja, doit,
-snakemake and redun are installed from PyPI into an environment of their own. Rounds alternate; medians are given.
+snakemake and redun are installed from PyPI into an environment of their own. Rounds alternate; medians are
+given.
 Exit status 1 if a goal is missed.
 """
 
