@@ -70,7 +70,7 @@ def left_out(circuit: Circuit) -> list[str]:
     """What of a circuit is not on the cluster, a line for people each."""
     return (
         [
-            f"task {task.name} offers a service, which this version does not start: its values wait"
+            f"task {task.name} offers a service, which runs on one machine only so far: its values wait"
             for task in circuit.tasks
             if task.service
         ]

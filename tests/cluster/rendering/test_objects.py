@@ -201,7 +201,7 @@ def test_jobs_are_not_rung_and_services_on_the_side_are_not_there() -> None:
     assert not [t for t in of_kind(plant, "Trigger") if t.startswith("plant--press--")]
     assert {o["metadata"]["labels"].get("koalja.dev/task", "") for o in side} == {"", "learn", "predict"}
     assert left_out(wired(SIDE)) == [
-        "task server offers a service, which this version does not start: its values wait"
+        "task server offers a service, which runs on one machine only so far: its values wait"
     ]
 
 
