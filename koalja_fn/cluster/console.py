@@ -33,9 +33,15 @@ _LAYER = "koalja_function/runtime/python"
 _BEGIN = f"""
 import io, os, sys, threading
 sys.path.insert(0, os.path.join(os.environ.get("CNB_LAYERS_DIR", "/layers"), "{_LAYER}"))
-pipe, size = sys.stdin.buffer, int(sys.argv.pop(1))
-sys.stdin = io.TextIOWrapper(io.BytesIO(pipe.read(size) if size else b""), "utf-8")
-threading.Thread(target=lambda: (pipe.read(), os._exit(130)), daemon=True).start()
+size, given = int(sys.argv.pop(1)), b""
+while len(given) < size:
+    given += os.read(0, size - len(given)) or os._exit(130)
+sys.stdin = io.TextIOWrapper(io.BytesIO(given), "utf-8")
+def watch():
+    while os.read(0, 65536):
+        pass
+    os._exit(130)
+threading.Thread(target=watch, daemon=True).start()
 """
 _COMMAND = _BEGIN + 'from koalja_fn.commands import main\nmain(prog_name="koalja-fn")\n'
 _PROBE = _BEGIN + "from koalja_fn.cluster.probing import main\nsys.exit(main())\n"

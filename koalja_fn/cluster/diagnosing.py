@@ -142,9 +142,9 @@ def _route(cluster: Cluster, namespace: str, service: Object) -> Cause | None:
     one = condition(route or service, "IngressReady")
     if one.status == "True":
         return None
-    if one.reason in ("IngressNotConfigured", "Uninitialized") and one.reason:
+    if one.reason in ("IngressNotConfigured", "Uninitialized"):
         return Cause(
-            "its address is not set up by the network layer",
+            "the network layer has not set up its address yet",
             one.text,
             "koalja-fn doctor --cluster looks whether Kourier, Istio or Contour runs",
         )

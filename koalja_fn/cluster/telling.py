@@ -8,11 +8,14 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self, TextIO
 
 _REFRESH = 5
 _LINE = 90
+_LASTING = 8.0
 
 
 class Teller(Protocol):
@@ -25,13 +28,24 @@ class Teller(Protocol):
         """How something is that is waited for; an empty text where it is waited for no longer."""
 
 
-class Plain:
-    """Lines, one for each thing that is worth one. What is waited for is told when its state changes."""
+@dataclass
+class _State:
+    """What is told of something: since when just that, and since when anything."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    text: str
+    since: float
+    begun: float
+    told: bool = False
+
+
+class Plain:
+    """Lines, one for each thing that is worth one. Of what is waited for only what lasts is told."""
+
+    def __init__(self, stream: TextIO | None = None, now: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream or sys.stderr
         self._lock = threading.Lock()
-        self._states: dict[str, str] = {}
+        self._now = now
+        self._states: dict[str, _State] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -47,15 +61,21 @@ class Plain:
             print(text, file=self._stream, flush=True)
 
     def state(self, name: str, text: str) -> None:
-        """A line, where something else is told than before."""
-        if self._changed(name, text) and text:
+        """A line, where the same is told for some seconds."""
+        with self._lock:
+            state = self._noted(name, text)
+            lasts = bool(text) and not state.told and self._now() - state.since >= _LASTING
+            state.told = state.told or lasts
+        if lasts:
             self.say(f"{name}: {text}")
 
-    def _changed(self, name: str, text: str) -> bool:
-        with self._lock:
-            before = self._states.get(name, "")
-            self._states[name] = text
-            return before != text
+    def _noted(self, name: str, text: str) -> _State:
+        state = self._states.get(name)
+        if state is None or state.text != text:
+            now = self._now()
+            begun = state.begun if state is not None and state.text else now
+            state = self._states[name] = _State(text, now, begun)
+        return state
 
 
 class Live(Plain):
@@ -63,7 +83,6 @@ class Live(Plain):
 
     def __init__(self, stream: TextIO | None = None) -> None:
         super().__init__(stream)
-        self._since: dict[str, float] = {}
         self._live: Any = None
 
     def __enter__(self) -> Self:
@@ -92,21 +111,20 @@ class Live(Plain):
 
     def state(self, name: str, text: str) -> None:
         """A row of the table."""
-        self._changed(name, text)
         with self._lock:
-            self._since.setdefault(name, time.monotonic())
+            self._noted(name, text)
 
     def _draw(self) -> Any:
         from rich.table import Table
         from rich.text import Text
 
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-        now = time.monotonic()
+        now = self._now()
         with self._lock:
-            for name, text in self._states.items():
-                if text:
-                    seconds = Text(f"{now - self._since[name]:.0f} s", style="dim")
-                    table.add_row(Text(name, style="bold"), seconds, Text(text[:_LINE]))
+            for name, state in self._states.items():
+                if state.text:
+                    seconds = Text(f"{now - state.begun:.0f} s", style="dim")
+                    table.add_row(Text(name, style="bold"), seconds, Text(state.text[:_LINE]))
         return table
 
 

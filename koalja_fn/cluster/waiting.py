@@ -133,7 +133,7 @@ def _for(since: float | None, now: float) -> float:
 def _doing(one: _Watched) -> str:
     if one.cause is not None:
         return one.cause.what
-    return "waited for" if one.live is not None else "not there yet"
+    return "getting ready" if one.live is not None else "not there yet"
 
 
 def not_ready(
