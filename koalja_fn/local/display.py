@@ -10,6 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from koalja_fn.engine.executing import Executed
+from koalja_fn.engine.serving import LISTENING
 
 if TYPE_CHECKING:
     from koalja_fn.local.session import Session
@@ -47,6 +48,8 @@ def line(executed: Executed) -> str:
         made[value.wire] = made.get(value.wire, 0) + 1
     what = ", ".join(f"{wire} {count}" for wire, count in sorted(made.items()))
     text = f"{claim.plan.name} #{claim.number + 1} {executed.outcome} {ending.seconds:.3f} s"
+    if executed.outcome == LISTENING:
+        return f"{text}, at {ending.message}"
     if executed.outcome == "done":
         return text + (f" -> {what}" if what else "")
     again = ""
@@ -70,7 +73,7 @@ class Plain:
 
     def ended(self, executed: Executed) -> None:
         """Tell of an attempt."""
-        if not (self._quiet and executed.outcome == "done"):
+        if not (self._quiet and executed.outcome in ("done", LISTENING)):
             self.say(line(executed))
 
     def say(self, text: str) -> None:

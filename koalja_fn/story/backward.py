@@ -59,6 +59,8 @@ class _Way:
         for window in seen.windows:
             for value in window.values:
                 self.meet(value, depth)
+        for service in {row.answered_id for row in seen.lookups if row.answered_id}:
+            self.come_to(service, depth)
 
     def notes(self) -> list[str]:
         """What the limits left out."""

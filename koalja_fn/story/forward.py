@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from koalja_fn.model import AnnotatedValue
-from koalja_fn.registry import stories, values
+from koalja_fn.registry import lookups, stories, values
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.registry.rows import FormedRow, ReaderRow
 from koalja_fn.snapshots import Spec
@@ -75,9 +75,22 @@ class _Way:
             return
         made, more = self._cut(stories.made(self.tx, formed.rid, self._most))
         seen = visit(self.tx, formed, depth, self.limits)
-        self.visits[formed.id] = replace(seen, made=tuple(v.id for v in made), made_more=more)
+        asked, even_more = self._cut(self._askers(formed))
+        self.visits[formed.id] = replace(
+            seen,
+            made=tuple(v.id for v in made),
+            made_more=more or even_more,
+            askers=tuple(one.id for one in asked),
+        )
         for value in made:
             self.meet(value, depth)
+        for one in asked:
+            self.come_to(one, depth + 1)
+
+    def _askers(self, formed: FormedRow) -> list[FormedRow]:
+        """Snapshots whose executions a service answered that ran on this one."""
+        found = lookups.asked_of(self.tx, formed.rid, self._most)
+        return [row for rid in found if (row := stories.formed(self.tx, rid)) is not None]
 
     @property
     def _most(self) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from koalja_fn.model import AnnotatedValue
+from koalja_fn.registry.lookups import Body, LookupRow
 from koalja_fn.registry.rows import AttemptRow, FormedRow, PassedRow, RemarkRow
 from koalja_fn.story.words import iso
 
@@ -87,7 +88,11 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A snapshot: what it took in, how it was executed, what it made."""
+    """A snapshot: what it took in, how it was executed, what it made.
+
+    `lookups` are what it asked on the side; `askers`, for the way forward, the snapshots that it answered as
+    a service.
+    """
 
     formed: FormedRow
     depth: int
@@ -97,6 +102,8 @@ class Visit:
     remarks: tuple[RemarkRow, ...]
     made: tuple[str, ...]
     made_more: bool = False
+    lookups: tuple[LookupRow, ...] = ()
+    askers: tuple[str, ...] = ()
 
     @property
     def version(self) -> str:
@@ -113,6 +120,8 @@ class Visit:
             "inputs": [w.to_json() for w in self.windows],
             "attempts": [attempt_json(a, self.run_lines.get(a.version, "")) for a in self.attempts],
             "remarks": [remark_json(r) for r in self.remarks],
+            "lookups": [lookup_json(one) for one in self.lookups],
+            "answered": list(self.askers),
             "made": list(self.made),
             "madeMore": self.made_more,
         }
@@ -247,6 +256,32 @@ def attempt_json(row: AttemptRow, run: str) -> dict[str, Any]:
 def remark_json(row: RemarkRow) -> dict[str, Any]:
     """A remark for programs."""
     return {"at": iso(row.at), "kind": row.kind, "text": row.text, "body": json.loads(row.body or "{}")}
+
+
+def lookup_json(row: LookupRow) -> dict[str, Any]:
+    """What was asked on the side, for programs: who answered is a snapshot of a service, or an address."""
+    one = row.lookup
+    return {
+        "attempt": row.attempt,
+        "wire": one.wire,
+        "at": iso(one.at),
+        "seconds": one.took / 1e6,
+        "method": one.method,
+        "path": one.path,
+        "status": one.status or None,
+        "problem": one.problem or None,
+        "service": row.service or None,
+        "snapshot": row.answered_id or None,
+        "version": one.version or None,
+        "place": one.place or None,
+        "request": _body_json(one.asked),
+        "answer": _body_json(one.told),
+        "headers": dict(one.headers),
+    }
+
+
+def _body_json(body: Body) -> dict[str, Any]:
+    return {"digest": body.digest or None, "size": body.size, "kept": body.kept}
 
 
 def passed_json(row: PassedRow) -> dict[str, Any]:

@@ -5,8 +5,9 @@ Stops are numbered in the order of telling; what was told already is referred to
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from koalja_fn.registry.lookups import LookupRow
 from koalja_fn.registry.rows import AttemptRow, RemarkRow
 from koalja_fn.story.passport import Passport, Reading, Stop, Visit, Window, cause
 from koalja_fn.story.words import digest, duration, local, plural, positions, short, size, version
@@ -98,6 +99,10 @@ class _Teller:
             run = visit.run_lines.get(attempt.version, "")
             yield from (self._line(0, text, depth + 1, "->") for text in attempt_texts(attempt, run))
         yield from (self._line(0, remark_text(remark), depth + 1, "->") for remark in visit.remarks)
+        yield from (self._line(0, text, depth + 1, "->") for text in lookup_texts(visit.lookups))
+        others = dict.fromkeys(row.answered_id for row in visit.lookups if row.answered_id)
+        beside = visit.askers if self.passport.forward else tuple(others)
+        following.extend(("visit", one, depth + 1, formed.id) for one in beside)
         ids = visit.made if self.passport.forward else [one for w in visit.windows for one in w.values]
         known = [one for one in ids if one in self.numbers]
         if len(known) > _FEW:
@@ -171,6 +176,25 @@ def attempt_texts(attempt: AttemptRow, run: str) -> Iterator[str]:
     yield f"[attempt {attempt.attempt}: {outcome(attempt)} in {took}, {code}]"
     if attempt.outcome == "failed" and attempt.stderr.strip():
         yield f"[standard error: {attempt.stderr.strip().splitlines()[-1]}]"
+
+
+def lookup_texts(rows: Sequence[LookupRow]) -> Iterator[str]:
+    """What was asked on the side: the first few requests, and how many more there are."""
+    for row in rows[:_FEW]:
+        one = row.lookup
+        by = (
+            f"{row.service}, snapshot {row.number + 1} ({short(row.answered_id)})"
+            if row.service
+            else one.place
+        )
+        what = f"{one.status or 'no answer'} in {duration(one.took / 1e6)}"
+        if one.told.size:
+            what += f", {size(one.told.size)}" + (f" {digest(one.told.digest)}" if one.told.digest else "")
+        what += f", answered by {by}" if by else ""
+        what += f", {one.problem}" if one.problem else ""
+        yield f"[asked {one.wire}: {one.method} {one.path}: {what}]"
+    if len(rows) > _FEW:
+        yield f"[and {plural(len(rows) - _FEW, 'more look-up')}]"
 
 
 def outcome(attempt: AttemptRow) -> str:

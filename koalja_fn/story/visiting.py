@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from koalja_fn.registry import stories
+from koalja_fn.registry import lookups, stories
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.registry.rows import FormedRow, PassedRow, RunRow, WindowRow
 from koalja_fn.story.passport import Limits, Run, Visit, Window
 
 # Ranges that were passed over before a window; a story needs no more.
 _PASSED = 20
+# Look-ups of one execution; a passport names those that answered, and need not list a million requests.
+_LOOKUPS = 1_000
 
 
 def visit(tx: Transaction, formed: FormedRow, depth: int, limits: Limits) -> Visit:
@@ -24,6 +26,7 @@ def visit(tx: Transaction, formed: FormedRow, depth: int, limits: Limits) -> Vis
         run_lines={v: stories.run_line(tx, formed.task, v) for v in {a.version for a in attempts}},
         remarks=tuple(stories.remarks(tx, formed.rid)),
         made=(),
+        lookups=tuple(lookups.of_snapshot(tx, formed.rid, _LOOKUPS)),
     )
 
 

@@ -146,8 +146,6 @@ BAD = [
     ("(a) t (b)\nwire a\n  from = in/*, kafka:x", "error", "not-yet", "3:10", "inbox/*"),
     ("(a) t (b)\nwire b\n  to = s3://x/{id}", "warning", "not-yet", "3:8", "outbox/{id}"),
     ("(a) t (b)\nwire b\n  to = out/{postion}", "warning", "placeholder", "3:8", "did you mean 'position'?"),
-    ("(a) t (s implicit)", "note", "not-yet", "1:8", ""),
-    ("(a, s implicit) t (b)\nwire s\n  at = https://x.org", "note", "not-yet", "1:5", ""),
 ]  # fmt: skip
 
 

@@ -18,7 +18,6 @@ _TASK = {
 _WIRE = {
     "confined": "`run` does not confine payloads",
     "keep": "`run` keeps all payloads",
-    "at": "`run` gives programs no address to ask",
 }
 
 
@@ -27,14 +26,6 @@ def check_later(draft: Draft, notebook: Notebook) -> None:
     _lines(draft.own, _TASK, notebook)
     for each in draft.tasks:
         _lines(each.own, _TASK, notebook)
-        for given in each.task.inputs:
-            if given.implicit:
-                message = f"not yet in this version: look-ups; `run` ignores '{given.name}'"
-                notebook.note("not-yet", message, given.place)
-        for output in each.task.outputs:
-            if output.implicit:
-                message = f"not yet in this version: services; `run` does not start '{each.task.name}' as one"
-                notebook.note("not-yet", message, output.place)
     for name, lines in draft.wires.items():
         _lines(lines, _WIRE, notebook)
         _addresses(name, lines, notebook)
