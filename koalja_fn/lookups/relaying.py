@@ -45,6 +45,7 @@ _HOP_BY_HOP = frozenset(
     }
 )
 _DOTS = re.compile(r"(^|/)(\.|%2e){1,2}(/|%2f|\\|%5c|$)", re.IGNORECASE)
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110, 9.2.1
 _IDLE = 3600.0  # a program may keep its connection; it is cut when the program ends
 
 
@@ -72,6 +73,10 @@ class _Refusal(Exception):
         super().__init__(what)
         self.status = status
         self.cure = cure
+
+
+class _BrokeOff(_Refusal):
+    """The service was gone before it said anything."""
 
 
 class Connection(BaseHTTPRequestHandler):
@@ -118,6 +123,7 @@ class Connection(BaseHTTPRequestHandler):
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """An error of ours, as JSON."""
+        self.request_version = "HTTP/1.1"  # not yet known: 0.9, whose answers have no head
         self._tell(int(code), message or "this request can't be understood", explain or "")
 
     # One request
@@ -180,7 +186,16 @@ class Connection(BaseHTTPRequestHandler):
         self._check()
         length = self._length()
         deadline = time.monotonic() + self._patience
-        target, connection = self._connect(deadline)
+        try:
+            self._ask(taped, length, deadline, None)
+        except _BrokeOff:
+            # A process that is just dying still takes connections; what changes nothing may be asked again.
+            if length or self.command not in _SAFE or taped.target is None or taped.target.place:
+                raise
+            self._ask(taped, length, deadline, taped.target)
+
+    def _ask(self, taped: _Taped, length: int | None, deadline: float, gone: Target | None) -> None:
+        target, connection = self._connect(deadline, gone)
         taped.target = target
         try:
             self._asking.watch(connection.sock)
@@ -226,9 +241,8 @@ class Connection(BaseHTTPRequestHandler):
             raise _Refusal(413, f"a look-up may have {self._asking.limits.body} bytes, not {length}")
         return length
 
-    def _connect(self, deadline: float) -> tuple[Target, http.client.HTTPConnection]:
+    def _connect(self, deadline: float, gone: Target | None) -> tuple[Target, http.client.HTTPConnection]:
         """Connect to whoever is the service now; where it has just gone, to the next one."""
-        gone: Target | None = None
         while True:
             try:
                 target = self._upstream.acquire(deadline, but=gone)
@@ -297,7 +311,7 @@ class Connection(BaseHTTPRequestHandler):
             if self._asking.is_closed:
                 raise OSError from error
             message = f"service '{self._wire}' broke off before it answered: {_words(error)}"
-            raise _Refusal(502, message) from error
+            raise _BrokeOff(502, message) from error
         sock.settimeout(self._patience)
         taped.status = answer.status
         taped.headers["told"] = masking.headers(answer.getheaders())

@@ -51,6 +51,7 @@ class Serving:
         self._stop = Cancel()
         self._over = threading.Event()
         self._pid = 0
+        self._ended = False
         self._result: Result | None = None
         self._damage = ""
         self._thread = threading.Thread(target=self._run, name=f"service-{job.task}", daemon=True)
@@ -109,9 +110,11 @@ class Serving:
 
     def end(self) -> None:
         """End the process, and all that it started: SIGTERM, then SIGKILL; returns when it is gone."""
-        self._stop.set()
-        self._thread.join()
-        self._stop.close()
+        if not self._ended:
+            self._ended = True
+            self._stop.set()
+            self._thread.join()
+            self._stop.close()
 
     def _never(self, limit: float) -> Fault:
         self.end()
