@@ -46,6 +46,7 @@ threading.Thread(target=watch, daemon=True).start()
 _COMMAND = _BEGIN + 'from koalja_fn.commands import main\nmain(prog_name="koalja-fn")\n'
 _PROBE = _BEGIN + "from koalja_fn.cluster.probing import main\nsys.exit(main())\n"
 _FORGET = _BEGIN + "from koalja_fn.cluster.forgetting import main\nsys.exit(main(sys.argv[1:]))\n"
+_POST = _BEGIN + "from koalja_fn.cluster.posting import main\nsys.exit(main())\n"
 _RUNTIME = _BEGIN + "from koalja_runtime.starting import main\nsys.exit(main(sys.argv[1:]))\n"
 
 
@@ -79,6 +80,10 @@ class Console:
     def forget(self, circuit: str) -> Ended:
         """Delete what the registry knows of a circuit."""
         return self._call(_FORGET, [circuit], b"", None, None)
+
+    def post(self, request: bytes) -> Ended:
+        """Send a request to the circuit's entry; see `posting`."""
+        return self._call(_POST, (), request, None, None)
 
     def _call(
         self, program: str, words: Sequence[str], stdin: bytes, out: Writer | None, err: Writer | None

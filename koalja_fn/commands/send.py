@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from koalja_fn.commands.clusters import cluster_options, reached, told
 from koalja_fn.commands.shared import emit_json, output_option, reports_errors
 from koalja_fn.errors import NotFound, UsageError
 
@@ -45,6 +47,8 @@ class _Wish:
 @click.option("--id", "id_", metavar="ID", help="The event's id; several values get ID-1, ID-2, …")
 @click.option("--source", metavar="SOURCE", help="The event's source.  [default: /send]")
 @click.option("-a", "--attr", multiple=True, metavar="NAME=TEXT", help="An attribute that the value keeps.")
+@click.option("--cluster", "on_cluster", is_flag=True, help="PATH is the name of a circuit on a cluster.")
+@cluster_options
 @output_option
 def send(
     path: Path,
@@ -57,6 +61,9 @@ def send(
     id_: str | None,
     source: str | None,
     attr: tuple[str, ...],
+    on_cluster: bool,
+    namespace: str | None,
+    context: str | None,
     output: str,
 ) -> None:
     """Send values to WIRE of the circuit in PATH: files, standard input (-), or --data.
@@ -71,6 +78,7 @@ def send(
       sensor | koalja-fn send weather wind --lines -
       koalja-fn send weather wind --id 2026-11-22 --source /export big.csv
       koalja-fn send weather wind --event event.json
+      koalja-fn send --cluster weather wind reading.json -n prod
     """
     from koalja_fn.events import check_value, media_type
 
@@ -82,10 +90,16 @@ def send(
         _attributes(attr),
     )
     with ExitStack() as stack:
-        inputs = _inputs(stack, path, files, data, lines, as_event, wish)
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory())) if on_cluster else path
+        inputs = _inputs(stack, home, files, data, lines, as_event, wish)
         receipts: list[dict[str, Any]] = []
+        delivered = (
+            _deliver_to_cluster(str(path), wire, inputs, namespace, context)
+            if on_cluster
+            else _deliver(stack, path, wire, inputs, typed=as_event or type_ is not None)
+        )
         try:
-            for group in _deliver(stack, path, wire, inputs, typed=as_event or type_ is not None):
+            for group in delivered:
                 receipts += group
         finally:
             _show(receipts, wire, output, many=lines)
@@ -251,6 +265,21 @@ def _deliver(
         declared = None if typed else intake.circuit.wires[wire].type
         receipts = sending.give(intake, wire, _typed(group, declared), _spool(path))
         yield [asdict(receipt) | {"position": receipt.position + 1} for receipt in receipts]
+
+
+def _deliver_to_cluster(
+    circuit: str, wire: str, inputs: Iterator[Event], namespace: str | None, context: str | None
+) -> Iterator[list[dict[str, Any]]]:
+    """Post to the entry of a deployed circuit, through its console."""
+    from koalja_fn.cluster import console, sending
+    from koalja_fn.local.sending import in_batches
+
+    cluster, where = reached(context, namespace)
+    with told() as teller:
+        pod = console.console_of(cluster, where, circuit, teller)
+    entry = sending.entry_of(pod, circuit)
+    for group in in_batches(inputs):
+        yield sending.post(pod, entry, wire, group, _tell)
 
 
 def _typed(group: list[Event], declared: str | None) -> list[Event]:

@@ -34,6 +34,10 @@ class Entry:
     types: Mapping[str, str]
 
 
+Ask = Callable[[str, Any, dict[str, str]], list[dict[str, Any]]]
+"""Posts a body, bytes or a file, with headers to an address; returns the receipts."""
+
+
 class Unreachable(Busy):
     """Nobody answers where an entry should be."""
 
@@ -64,10 +68,12 @@ def post(
     patience: float = _PATIENCE,
     told: Callable[[str], None] | None = None,
     pause: Callable[[float], None] = time.sleep,
+    ask: Ask | None = None,
 ) -> list[dict[str, Any]]:
     """Post events, one in binary mode, several as a batch; return the receipts.
 
     429, 503 and a broken connection are tried again with growing pauses until `patience` seconds are over.
+    `ask` takes a request to where it goes and gives the receipts, where that is not simply over HTTP.
 
     Raises:
         Unreachable: Nobody answered to the end.
@@ -78,7 +84,7 @@ def post(
     delay = 0.1
     while True:
         try:
-            return _once(entry, wire, group)
+            return _once(entry, wire, group, ask or _answer)
         except (Full, Unreachable) as error:
             wait = max(delay, min(error.retry_after, _LONGEST)) if isinstance(error, Full) else delay
             if time.monotonic() + wait > until:
@@ -89,15 +95,15 @@ def post(
             delay = min(delay * 2, _LONGEST)
 
 
-def _once(entry: Entry, wire: str, group: Sequence[Event]) -> list[dict[str, Any]]:
+def _once(entry: Entry, wire: str, group: Sequence[Event], ask: Ask) -> list[dict[str, Any]]:
     url = f"{entry.url}/{quote(entry.circuit, safe='')}/{quote(wire, safe='')}"
     if len(group) != 1:
-        return _answer(url, batch_body(group), {"Content-Type": BATCH_TYPE})
+        return ask(url, batch_body(group), {"Content-Type": BATCH_TYPE})
     headers, payload = binary_headers(group[0]), group[0].payload
     if isinstance(payload, bytes):
-        return _answer(url, payload, headers)
+        return ask(url, payload, headers)
     with payload.open("rb") as body:
-        return _answer(url, body, {**headers, "Content-Length": str(payload.stat().st_size)})
+        return ask(url, body, {**headers, "Content-Length": str(payload.stat().st_size)})
 
 
 def _answer(url: str, body: Any, headers: dict[str, str]) -> list[dict[str, Any]]:
@@ -108,7 +114,7 @@ def _answer(url: str, body: Any, headers: dict[str, str]) -> list[dict[str, Any]
             return accepted
     except urllib.error.HTTPError as error:
         with error:
-            raise _error(error.code, error.read(65_536), error.headers.get("Retry-After")) from error
+            raise error_of(error.code, error.read(65_536), error.headers.get("Retry-After")) from error
     except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
         raise Unreachable(
             f"the running circuit at {url} did not answer",
@@ -117,7 +123,8 @@ def _answer(url: str, body: Any, headers: dict[str, str]) -> list[dict[str, Any]
         ) from error
 
 
-def _error(status: int, body: bytes, retry_after: str | None) -> KoaljaError:
+def error_of(status: int, body: bytes, retry_after: str | None) -> KoaljaError:
+    """What an entry's refusal means."""
     try:
         said = json.loads(body)
         what, why, cure = str(said["what"]), str(said.get("why", "")), str(said.get("cure", ""))
