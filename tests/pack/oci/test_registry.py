@@ -13,7 +13,7 @@ import pytest
 from koalja_fn.errors import Damaged, NoSuchImage, PackError, Unreachable, WrongPlatform
 from koalja_fn.pack.oci.auth import Keychain
 from koalja_fn.pack.oci.client import RegistryClient
-from koalja_fn.pack.oci.image import compose, labels_of, load_base
+from koalja_fn.pack.oci.image import annotated, compose, labels_of, load_base, mark_of, pinned
 from koalja_fn.pack.oci.layer import Entry, layer_from_tree
 from koalja_fn.pack.oci.place import digest_of, read_blob
 from koalja_fn.pack.oci.publishing import publish
@@ -145,6 +145,53 @@ def test_labels_are_known_from_the_registry_alone(client: RegistryClient, name: 
     assert labels_of(target(name), client) is None
     publish(image(tmp_path, {"/x": b""}, **{"io.koalja.version": "abc"}), target(name), client)
     assert labels_of(target(name), client, AMD) == {"io.koalja.version": "abc"}
+
+
+def test_a_mark_is_an_annotation_or_else_a_label(client: RegistryClient, name: str, tmp_path: Path) -> None:
+    made = image(tmp_path, {"/x": b""}, mark="of the label")
+    assert mark_of(target(name), "mark", client, AMD) is None
+    publish(made, target(name), client)
+    assert mark_of(target(name), "mark", client, AMD) == (made.digest, "of the label")
+    assert mark_of(target(name), "other", client, AMD) == (made.digest, None)
+    noted = annotated(made, {"mark": "of the manifest"})
+    assert noted.config_data == made.config_data
+    publish(noted, target(name), client)
+    assert mark_of(target(name), "mark", client, AMD) == (noted.digest, "of the manifest")
+
+
+def test_an_annotated_mark_costs_one_question(
+    client: RegistryClient, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(annotated(image(tmp_path, {"/x": b""}), {"mark": "m"}), target(name), client)
+    asked: list[str] = []
+    send = client.transport.send
+
+    def counted(method: str, url: str, *rest: object) -> object:
+        asked.append(f"{method} {url.rpartition('/')[2]}")
+        return send(method, url, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(client.transport, "send", counted)
+    mark_of(target(name), "mark", client, AMD)
+    assert asked == ["GET latest"]
+
+
+def test_a_pinned_name_is_loaded_without_asking_for_its_manifest_again(
+    client: RegistryClient, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = image(tmp_path, {"/x": b""})
+    publish(made, target(name), client)
+    pin = pinned(target(name), AMD, client)
+    assert pin == target(name).at(made.digest)
+    asked: list[str] = []
+    send = client.transport.send
+
+    def counted(method: str, url: str, *rest: object) -> object:
+        asked.append(url)
+        return send(method, url, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(client.transport, "send", counted)
+    assert load_base(pin, AMD, client).digest == made.digest
+    assert [url for url in asked if "/manifests/" in url] == []
 
 
 def test_an_image_that_is_not_there_is_named(client: RegistryClient, name: str) -> None:
