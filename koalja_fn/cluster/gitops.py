@@ -26,6 +26,7 @@ from koalja_runtime.starting import main
 sys.exit(main(["install"]))
 """
 _TRIES = 6
+_HASHED = 8
 
 
 def installation(place: Deployed, wiring: str) -> list[Object]:
@@ -36,18 +37,18 @@ def installation(place: Deployed, wiring: str) -> list[Object]:
         "versions": {task.name: place.versions.get(task.name, "") for task in place.circuit.tasks},
     }
     text = json.dumps(told, ensure_ascii=False, indent=1) + "\n"
-    name = names.installation(place.circuit.name)
-    digest = hashlib.sha256(f"{text}\0{place.image(names.ENTRY)}".encode()).hexdigest()[:8]
-    return [
-        {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": place.metadata(f"{name}-{digest}", "install"),
-            "immutable": True,
-            "data": {_FILE: text},
-        },
-        _job(place, f"{name}-{digest}"),
-    ]
+    # A Job can't be changed: whatever is in it, or in the file, makes another one.
+    draft = json.dumps(_job(place, ""), sort_keys=True)
+    digest = hashlib.sha256(f"{text}\0{draft}".encode()).hexdigest()[:_HASHED]
+    name = f"{names.installation(place.circuit.name)}-{digest}"
+    told_as_file = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": place.metadata(name, "install"),
+        "immutable": True,
+        "data": {_FILE: text},
+    }
+    return [told_as_file, _job(place, name)]
 
 
 def _job(place: Deployed, name: str) -> Object:

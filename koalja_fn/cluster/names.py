@@ -112,7 +112,8 @@ def _troubles(circuit: Circuit) -> list[str]:
     for one in circuit.tasks:
         if normalised(one.name) in _OURS:
             found.append(f"a task is called {one.name}, as a part of each circuit is")
-    for longest in (entry(circuit.name), console(circuit.name), channel(circuit.name)):
+    hashed = f"{installation(circuit.name)}-{'0' * _HASHED}"
+    for longest in (hashed, entry(circuit.name), console(circuit.name), channel(circuit.name)):
         if len(longest) > LONGEST:
             room = LONGEST - (len(longest) - len(name))
             found.append(f"the circuit's name has {len(name)} characters, {room} can be")

@@ -49,7 +49,7 @@ def test_names_as_people_write_them_become_labels() -> None:
         (circuit("a", "entry"), "a task is called entry"),
         (circuit("a", "Sweep"), "a task is called Sweep"),
         (circuit("a", "console"), "a task is called console"),
-        (circuit("a" * 52, "b"), "the circuit's name has 52 characters, 51 can be"),
+        (circuit("a" * 46, "b"), "the circuit's name has 46 characters, 45 can be"),
         (circuit("a" * 40, "b" * 22), "22 characters, beside the circuit's name 21 can be"),
     ],
 )
@@ -66,6 +66,6 @@ def test_all_names_that_can_not_be_are_said_at_once() -> None:
 
 
 def test_the_longest_names_that_can_be_are_fine() -> None:
-    names.check(circuit("a" * 51, "b" * 10))
+    names.check(circuit("a" * 45, "b" * 16))
     names.check(circuit("a" * 40, "b" * 21))
-    assert len(names.channel("a" * 51)) == 63
+    assert len(names.channel("a" * 45)) <= 63
