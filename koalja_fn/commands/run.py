@@ -230,6 +230,8 @@ def _report(session: Session, output: str) -> None:
         click.echo(f"{wire}: {new} new, {totals[wire]} in all{which}")
         for value in last:
             click.echo(f"  {short(value.id)}  {size(value.size):>7}  {_glimpse(session, value)}")
+    for service, why in session.unserved.items():
+        click.echo(f"service {service} is not up: {why}; who asks it waits")
     failures = session.failures()
     for failure in failures:
         click.echo(f"dead letter: {failure['task']} {short(failure['snapshot'])}: {failure['message']}")

@@ -70,6 +70,7 @@ class Session:
         self.sinks = Sinks(registry, store, plan, talk.trouble)
         self.intake: Intake = workplace.intake(self.ring)
         self.executed = 0
+        self.unserved: Mapping[str, str] = {}
         self._before = registry.read(self._heads)
 
     def start(self) -> None:
@@ -83,7 +84,12 @@ class Session:
         self.sinks.ring(wires)
 
     def stop(self) -> None:
-        """End cleanly: programs ended and given back, sinks written, scratch cleared."""
+        """End cleanly: programs ended and given back, sinks written, scratch cleared.
+
+        Which services had no process then, and why, is in `unserved`.
+        """
+        if self.services is not None:
+            self.unserved = self.services.waiting()
         self.engine.stop()
         self.sinks.stop()
         self._caller.close()

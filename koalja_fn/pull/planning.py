@@ -93,6 +93,6 @@ def _refuse_services(tasks: Iterable[Task]) -> None:
         if task.service or implicit:
             raise UsageError(
                 f"task {task.name} needs services: {', '.join(implicit) or 'it is one'}",
-                why="this version starts no services",
+                why="`make` asks none: `koalja-fn run` does",
                 cure="ask for a wire that needs none",
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -187,6 +188,40 @@ def test_tfmodel_is_right_about_images_it_has_not_seen(ran: Runs) -> None:
     seen = [digit for result in results for digit in result["seen"]]
     right = [digit for result in results for digit in result["meant"]]
     assert fmean(a == b for a, b in zip(seen, right, strict=True)) > 0.85
+
+
+def test_tfmodel_says_which_model_named_the_digits(tmp_path: Path) -> None:
+    """A retrained model changes later predictions, and each names the one that answered it."""
+    folder = copy("tfmodel", tmp_path)
+    later = sorted((folder / "inbox").glob("*.pgm"))[30:]
+    for image in later:
+        image.rename(tmp_path / image.name)
+    before = run_once(folder)
+    for digit in range(10):  # the second lessons are upside down: digit 0 is called 9
+        sheet = (folder / "lessons" / f"digit-{digit}.pgm").read_text()
+        (folder / "lessons" / f"more-{digit}.pgm").write_text(
+            sheet.replace(f"# digit {digit}", f"# digit {9 - digit}")
+        )
+    models = before.on("model") + run_once(folder).on("model")
+    assert len(models) == 2
+    for image in later:
+        (tmp_path / image.name).rename(image)
+    after = run_once(folder)
+    assert fmean(right(after)) < 0.2 < 0.85 < fmean(right(before))
+    for outcome, model in ((before, models[0]), (after, models[1])):
+        told = koalja_fn("trace", folder, outcome.on("result")[-1].id, "-o", "json")
+        assert told.returncode == 0, told.stderr
+        story = json.loads(told.stdout)
+        asked = [one for snapshot in story["snapshots"] for one in snapshot["lookups"]]
+        assert [(one["service"], one["status"]) for one in asked] == [("server", 200)]
+        (served,) = [one for one in story["snapshots"] if one["id"] == asked[0]["snapshot"]]
+        assert [one["values"] for one in served["inputs"]] == [[model.id]]
+
+
+def right(outcome: Outcome) -> list[bool]:
+    """For each digit that was named, whether it was meant."""
+    results = [value.json for value in outcome.on("result")]
+    return [a == b for one in results for a, b in zip(one["seen"], one["meant"], strict=True)]
 
 
 # --- linecount
