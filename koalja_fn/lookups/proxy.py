@@ -6,6 +6,7 @@ path. Where a request goes is decided by the door alone, never by what its reque
 
 from __future__ import annotations
 
+import os
 import re
 import select
 import socket
@@ -55,6 +56,8 @@ class Proxy:
         self._lock = threading.Lock()
         self._doors: dict[int, _Door] = {}
         self._poll = select.epoll()
+        self._closing = os.eventfd(0, os.EFD_CLOEXEC)
+        self._poll.register(self._closing, select.EPOLLIN)
         self._thread: threading.Thread | None = None
         self._stopping = False
 
@@ -76,6 +79,7 @@ class Proxy:
     def close(self) -> None:
         """Close all doors that are still open."""
         self._stopping = True
+        os.eventfd_write(self._closing, 1)
         with self._lock:
             asking = {id(door.asking): door.asking for door in self._doors.values()}
         for one in asking.values():
@@ -83,6 +87,7 @@ class Proxy:
         if self._thread is not None:
             self._thread.join()
         self._poll.close()
+        os.close(self._closing)
 
     def _add(self, door: _Door) -> None:
         door.asking.doors.append(door)
@@ -103,7 +108,7 @@ class Proxy:
 
     def _accept(self) -> None:
         while not self._stopping:
-            for fd, _ in self._poll.poll(0.5):
+            for fd, _ in self._poll.poll():
                 with self._lock:
                     door = self._doors.get(fd)
                     if door is None:

@@ -46,6 +46,7 @@ _HOP_BY_HOP = frozenset(
 )
 _DOTS = re.compile(r"(^|/)(\.|%2e){1,2}(/|%2f|\\|%5c|$)", re.IGNORECASE)
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110, 9.2.1
+_LOOK = 0.2
 _IDLE = 3600.0  # a program may keep its connection; it is cut when the program ends
 
 
@@ -244,10 +245,7 @@ class Connection(BaseHTTPRequestHandler):
     def _connect(self, deadline: float, gone: Target | None) -> tuple[Target, http.client.HTTPConnection]:
         """Connect to whoever is the service now; where it has just gone, to the next one."""
         while True:
-            try:
-                target = self._upstream.acquire(deadline, but=gone)
-            except Unavailable as error:
-                raise self._unavailable(error) from error
+            target = self._acquire(deadline, gone)
             left = max(0.001, deadline - time.monotonic())
             connection = _connection(target, min(left, self._asking.limits.connect))
             try:
@@ -268,6 +266,18 @@ class Connection(BaseHTTPRequestHandler):
             except BaseException:
                 self._upstream.release(target)
                 raise
+
+    def _acquire(self, deadline: float, gone: Target | None) -> Target:
+        """Whom to ask; the program may end while somebody is waited for."""
+        while True:
+            soon = time.monotonic() + _LOOK
+            try:
+                return self._upstream.acquire(min(soon, deadline), but=gone)
+            except Unavailable as error:
+                if self._asking.is_closed:
+                    raise OSError from error
+                if not error.late or soon > deadline:
+                    raise self._unavailable(error) from error
 
     def _unavailable(self, error: Unavailable) -> _Refusal:
         if error.late:

@@ -191,6 +191,7 @@ def lookup_texts(rows: Sequence[LookupRow]) -> Iterator[str]:
         if one.told.size:
             what += f", {size(one.told.size)}" + (f" {digest(one.told.digest)}" if one.told.digest else "")
         what += f", answered by {by}" if by else ""
+        what += f", version {version(one.version)}" if one.version else ""
         what += f", {one.problem}" if one.problem else ""
         yield f"[asked {one.wire}: {one.method} {one.path}: {what}]"
     if len(rows) > _FEW:

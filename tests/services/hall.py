@@ -18,6 +18,7 @@ from koalja_fn.engine.installing import install
 from koalja_fn.engine.running import Engine
 from koalja_fn.engine.serving import services_of
 from koalja_fn.lookups import Proxy
+from koalja_fn.model import AnnotatedValue
 from koalja_fn.program.calling import Caller
 from koalja_fn.program.folder import open_circuit
 from koalja_fn.registry import connect, lookups, tasks, values
@@ -138,10 +139,12 @@ class Hall:
 
     # Questions
 
-    def said_on(self, wire: str) -> list[str]:
+    def values_on(self, wire: str) -> list[AnnotatedValue]:
         row = self.plan.wires[wire]
-        found = self.registry.read(lambda tx: values.between(tx, row, 0, 1 << 40))
-        return [self.store.read(value.digest).decode().strip() for value in found]
+        return self.registry.read(lambda tx: values.between(tx, row, 0, 1 << 40))
+
+    def said_on(self, wire: str) -> list[str]:
+        return [self.store.read(value.digest).decode().strip() for value in self.values_on(wire)]
 
     def lookups(self, task: str = "predict") -> list[LookupRow]:
         """All that a task's executions asked, in order of its snapshots."""

@@ -19,6 +19,7 @@ from koalja_fn.errors import UsageError
 from koalja_fn.lookups import Asking, Limits, Proxy, Switch, Target, outside
 from koalja_fn.registry.lookups import Lookup
 from koalja_fn.store import FileStore
+from tests.services.hall import wait_for
 
 
 class Service(BaseHTTPRequestHandler):
@@ -295,6 +296,16 @@ def test_a_request_waits_for_the_next_process_when_one_has_gone(desk: Desk) -> N
     desk.switch.switch(desk.listen(echo))
     asker.join(30)
     assert answers == [(200, b"x")]
+
+
+def test_an_execution_that_ends_while_its_request_waits_for_a_service_ends_at_once(desk: Desk) -> None:
+    connection = desk.door(desk.switch, patience=300.0)
+    connection.request("GET", "/")
+    wait_for(lambda: desk.asking._count)
+    began = time.monotonic()
+    (one,) = desk.recorded()
+    assert one.problem == "cut off: the program ended"
+    assert time.monotonic() - began < 4
 
 
 def test_secrets_are_masked_in_the_record_and_reach_the_service(desk: Desk) -> None:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from koalja_fn.story.backward import backward
+from koalja_fn.story.forward import forward
+from koalja_fn.story.passport import FULL
+from koalja_fn.story.telling import passport_text
 from tests.services.hall import SERVER, WIRING, Crowd, get, hall, wait_for
 
 
@@ -226,6 +233,65 @@ import urllib.request
 with urllib.request.urlopen(os.environ["KOALJA_FACTS_URL"]) as answer:
     model = f"<{answer.read().decode()}>"
 """
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_a_passport_goes_on_through_the_service_both_ways(tmp_path: Path, kind: str) -> None:
+    with hall(tmp_path, kind=kind) as place:
+        with place.running():
+            for model, text in (("m1", "a"), ("m2", "b")):
+                place.send("model", model)
+                place.settle()
+                place.send("json", text)
+                place.settle()
+        models, results = (place.values_on(wire) for wire in ("model", "result"))
+        for number, (model, result) in enumerate(zip(models, results, strict=True), 1):
+            back = place.registry.read(lambda tx, of=result.id: backward(tx, of, FULL))  # type: ignore[misc]
+            assert back is not None
+            assert [stop.value.wire for stop in back.stops.values()] == ["result", "json", "model"]
+            assert model.id in back.stops
+            text = passport_text(back)
+            assert re.search(
+                rf"asked lookup: POST /ask: 200 .*, answered by server, snapshot {number} \(", text
+            )
+            assert re.search(rf"server, snapshot {number} \(.*\n(.*\n)+.*model 000{number}", text)
+            on = place.registry.read(lambda tx, of=model.id: forward(tx, of, FULL))  # type: ignore[misc]
+            assert on is not None
+            assert list(on.stops) == [model.id, result.id]
+            assert "result" in passport_text(on)
+
+
+def test_a_task_may_ask_several_services_one_of_them_outside(tmp_path: Path) -> None:
+    asker = (
+        "import os, urllib.request\n"
+        "for name in ('KOALJA_LOOKUP_URL', 'KOALJA_FAR_AWAY_URL'):\n"
+        "    with urllib.request.urlopen(os.environ[name] + '/x') as answer:\n"
+        "        print(answer.read().decode(), end=' ')\n"
+    )
+    with ThreadingHTTPServer(("127.0.0.1", 0), Outside) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        wiring = (
+            WIRING.replace("lookup implicit) predict", "lookup implicit, far-away implicit) predict")
+            + f"wire far-away\n    at = http://127.0.0.1:{server.server_address[1]}/base\n"
+        )
+        with hall(tmp_path, wiring, predict=asker) as place, place.running():
+            place.send("model", "m1")
+            place.send("json", "a")
+            place.settle()
+            assert place.said_on("result") == ["m1: outside /base/x"]
+            asked = [(one.service, one.lookup.wire, bool(one.lookup.place)) for one in place.lookups()]
+            assert asked == [("server", "lookup", False), ("", "far-away", True)]
+        server.shutdown()
+
+
+class Outside(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(f"outside {self.path}".encode())
+
+    def log_message(self, *words: object) -> None:
+        pass
 
 
 def test_a_failed_execution_keeps_what_it_asked(tmp_path: Path) -> None:

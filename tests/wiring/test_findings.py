@@ -144,6 +144,7 @@ BAD = [
     ("(a) t (b)\n  region = north", "note", "not-yet", "2:3", ""),
     ("(a) t (b)\nwire a\n  from = s3://x/*", "error", "not-yet", "3:10", "inbox/*"),
     ("(a) t (b)\nwire a\n  from = in/*, kafka:x", "error", "not-yet", "3:10", "inbox/*"),
+    ("(a) t (b, s implicit)", "warning", "not-yet", "1:8", ""),
     ("(a) t (b)\nwire b\n  to = s3://x/{id}", "warning", "not-yet", "3:8", "outbox/{id}"),
     ("(a) t (b)\nwire b\n  to = out/{postion}", "warning", "placeholder", "3:8", "did you mean 'position'?"),
 ]  # fmt: skip
