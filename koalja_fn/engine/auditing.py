@@ -226,6 +226,13 @@ def _listened(tx: Transaction, rid: int) -> bool:
 
 def _digests(tx: Transaction, circuit: int) -> Iterator[str]:
     for (digest,) in tx.all(
-        "SELECT DISTINCT v.digest FROM value v JOIN wire w ON w.id = v.wire WHERE w.circuit = ?", circuit
+        "SELECT v.digest FROM value v JOIN wire w ON w.id = v.wire WHERE w.circuit = ?"
+        " UNION SELECT l.asked FROM lookup l JOIN task t ON t.id = l.task"
+        " WHERE t.circuit = ? AND l.asked_kept = 1"
+        " UNION SELECT l.told FROM lookup l JOIN task t ON t.id = l.task"
+        " WHERE t.circuit = ? AND l.told_kept = 1",
+        circuit,
+        circuit,
+        circuit,
     ):
         yield digest

@@ -8,10 +8,28 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import suppress
 
 _LISTEN = "0A"
+
+
+def _written(family: int, address: str) -> str:
+    """An address as the kernel's tables write it: words of 32 bits, each in the machine's order."""
+    packed = socket.inet_pton(family, address)
+    return "".join(f"{word:08X}" for word in struct.unpack(f"={len(packed) // 4}I", packed))
+
+
+# Where a socket listens that 127.0.0.1 leads to.
+_OURS = frozenset(
+    {
+        _written(socket.AF_INET, "127.0.0.1"),
+        _written(socket.AF_INET, "0.0.0.0"),  # noqa: S104  # others do; we don't
+        _written(socket.AF_INET6, "::ffff:127.0.0.1"),
+        _written(socket.AF_INET6, "::"),
+    }
+)
 
 
 def free_port() -> int:
@@ -46,7 +64,8 @@ def _listening(port: int) -> Iterator[str]:
             next(file)
             for line in file:
                 fields = line.split()
-                if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
+                address, _, number = fields[1].rpartition(":")
+                if fields[3] == _LISTEN and int(number, 16) == port and address in _OURS:
                     yield fields[9]
     if not known and _answers(port):
         yield ""

@@ -51,6 +51,13 @@ def test_an_execution_waits_for_its_service_and_the_answer_is_on_record(tmp_path
         assert place.store.read(last.asked.digest) == b"c"
         assert place.store.read(last.told.digest) == b"m2:c"
         assert (last.method, last.path, last.problem) == ("POST", "/ask", "")
+        place.store.delete(last.told.digest)
+        place.store.delete(last.asked.digest)
+        damage = [
+            f"payload {digest} is missing or damaged" for digest in (last.asked.digest, last.told.digest)
+        ]
+        assert sorted(place.wrong()) == sorted(damage)
+        place.store.put_many([b"c", b"m2:c"])
         assert last.version == place.plan.tasks["server"].code.version
         assert place.wrong() == []
 
@@ -145,6 +152,27 @@ def test_a_service_that_never_listens_is_a_failure_that_says_so(tmp_path: Path) 
         assert (outcome, reason) == ("failed", "timeout")
         assert "did not listen on 127.0.0.1:$PORT within 0.3 s" in message
         assert place.states("server") == ["dead"]
+
+
+@pytest.mark.parametrize(("address", "outcome"), [("127.0.0.2", "failed"), ("0.0.0.0", "listening")])
+def test_what_listens_is_found_where_requests_would_go(tmp_path: Path, address: str, outcome: str) -> None:
+    wiring = WIRING.replace("backoff = 10ms", "backoff = 10ms\n    retries = 0\n    timeout = 3s")
+    server = SERVER.replace("127.0.0.1", address)
+    with hall(tmp_path, wiring, server=server) as place, place.running():
+        place.send("model", "m1")
+        place.settle()
+        assert [attempt[0] for attempt in place.attempts("server")] == [outcome]
+
+
+def test_a_program_that_serves_from_another_process_is_found(tmp_path: Path) -> None:
+    server = (
+        "import subprocess, sys\nsubprocess.run([sys.executable, sys.path[0] + '/real.py', sys.argv[1]])\n"
+    )
+    with hall(tmp_path, server=server, real=SERVER) as place, place.running():
+        place.send("model", "m1")
+        place.send("json", "a")
+        place.settle()
+        assert place.said_on("result") == ["m1:a"]
 
 
 def test_a_new_snapshot_that_does_not_come_up_leaves_the_old_process_at_work(tmp_path: Path) -> None:
