@@ -14,10 +14,13 @@ from koalja_fn.cluster import names
 from koalja_fn.cluster.kinds import Object
 from koalja_fn.cluster.place import Deployed, entry_reference, service_reference
 from koalja_fn.engine.ringing import RING_TYPE
+from koalja_fn.errors import UsageError
 from koalja_fn.events.values import VALUE_TYPE, armour
 from koalja_fn.model import is_address
 
 _BROKER_CLASS = "eventing.knative.dev/broker.class"
+
+_WHOLE_TYPES_ONLY = "RabbitMQBroker"
 
 # The channel's has to be the Broker's: else the Broker patches it, and the annotation is gone.
 _BROKER_DELIVERY = {"retry": 10, "backoffPolicy": "exponential", "backoffDelay": "PT0.2S"}
@@ -98,12 +101,23 @@ def _own_rings(place: Deployed) -> list[Object]:
 
 
 def _accepted(place: Deployed) -> list[Object]:
-    """Foreign events: the entry gives each to all wires that accept its type."""
+    """Foreign events: the entry gives each to all wires that accept its type.
+
+    Raises:
+        UsageError: The class of Broker knows whole types only, and there is a pattern.
+    """
     patterns = {
         pattern
         for wire in place.circuit.wires.values()
         for pattern in (wire.accept or "").replace(",", " ").split()
     }
+    beyond = sorted(pattern for pattern in patterns if "filters" in foreign(pattern))
+    if beyond and place.settings.broker_class == _WHOLE_TYPES_ONLY:
+        raise UsageError(
+            f"accept = {', '.join(beyond)} can't be had with a {_WHOLE_TYPES_ONLY}",
+            why="it compares whole attributes only",
+            cure="name the types, or choose another broker-class",
+        )
     return [
         _trigger(
             place,

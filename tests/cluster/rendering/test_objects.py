@@ -214,6 +214,14 @@ def test_a_filter_for_foreign_events_hears_what_the_pattern_means(parts: list[st
     assert heard_by(eventing.foreign(pattern), text) == fnmatch.fnmatchcase(text, pattern)
 
 
+def test_a_broker_that_compares_whole_types_only_is_given_no_pattern() -> None:
+    with pytest.raises(UsageError, match=r"accept = \*, \*\.alarm, a\*b\?c, com\.shop\.\* can't be had"):
+        objects_of(circuit_of("plant"), {"broker-class": "RabbitMQBroker"})
+    whole = wired("wire a\n    accept = org.example.order\n(a) t (b)\n    run = cat {a}\n")
+    heard = of_kind(objects_of(whole, {"broker-class": "RabbitMQBroker"}), "Trigger").values()
+    assert all("filters" not in trigger["spec"] for trigger in heard)
+
+
 @pytest.mark.parametrize("pattern", ["*", "dev.*", "*.v1", "dev.koalja.*", "*koalja*"])
 def test_our_own_doorbells_are_no_foreign_events(pattern: str) -> None:
     for own in (VALUE_TYPE, RING_TYPE):
