@@ -39,7 +39,9 @@ def dump(item: Any) -> str:
             cure="pip install 'koalja-fn[cluster]', or -o json",
         ) from error
 
-    class Dumper(yaml.SafeDumper):
+    base = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # five times as fast, where libyaml is there
+
+    class Dumper(base):  # type: ignore[misc, valid-type]
         """Quotes what may be misread, and writes equal parts twice instead of pointing at them."""
 
         def ignore_aliases(self, _data: Any) -> bool:
@@ -50,7 +52,7 @@ def dump(item: Any) -> str:
 
     Dumper.add_representer(str, written)
     found: str = yaml.dump(
-        item, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=float("inf"), default_flow_style=False
+        item, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=1 << 30, default_flow_style=False
     )
     return found
 
