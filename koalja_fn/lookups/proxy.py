@@ -14,11 +14,14 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from koalja_fn.lookups.switching import Upstream
-from koalja_fn.lookups.taping import Tape
 from koalja_fn.registry.lookups import Body, Lookup
 from koalja_fn.store import Store
+
+if TYPE_CHECKING:
+    from koalja_fn.lookups.taping import Tape
 
 HOST = "127.0.0.1"
 _PENDING = 4 << 20

@@ -22,7 +22,7 @@ from koalja_fn.errors import StoreError
 from koalja_fn.lookups import masking
 from koalja_fn.lookups.switching import Target, Unavailable, Upstream
 from koalja_fn.lookups.taping import Tape
-from koalja_fn.registry.lookups import Lookup
+from koalja_fn.registry.lookups import Body, Lookup
 
 if TYPE_CHECKING:
     from koalja_fn.lookups.proxy import Asking
@@ -163,7 +163,7 @@ class Connection(BaseHTTPRequestHandler):
             asked, told = self._asking.keep(taped.asked), self._asking.keep(taped.told)
         except StoreError as error:
             problem = problem or f"its bodies could not be kept: {error}"
-            asked = told = Lookup("", "", "", 0).asked
+            asked = told = Body()
         self._asking.record(
             taped.number,
             Lookup(
@@ -191,19 +191,19 @@ class Connection(BaseHTTPRequestHandler):
             self._ask(taped, length, deadline, None)
         except _BrokeOff:
             # A process that is just dying still takes connections; what changes nothing may be asked again.
-            if length or self.command not in _SAFE or taped.target is None or taped.target.place:
+            if length != 0 or self.command not in _SAFE or taped.target is None or taped.target.place:
                 raise
             self._ask(taped, length, deadline, taped.target)
 
     def _ask(self, taped: _Taped, length: int | None, deadline: float, gone: Target | None) -> None:
-        target, connection = self._connect(deadline, gone)
-        taped.target = target
+        target, connection = self._connect(taped, deadline, gone)
+        sock = connection.sock
         try:
-            self._asking.watch(connection.sock)
+            self._asking.watch(sock)
             try:
                 self._exchange(taped, target, connection, length, deadline)
             finally:
-                self._asking.unwatch(connection.sock)
+                self._asking.unwatch(sock)
         finally:
             connection.close()
             self._upstream.release(target)
@@ -242,10 +242,14 @@ class Connection(BaseHTTPRequestHandler):
             raise _Refusal(413, f"a look-up may have {self._asking.limits.body} bytes, not {length}")
         return length
 
-    def _connect(self, deadline: float, gone: Target | None) -> tuple[Target, http.client.HTTPConnection]:
+    def _connect(
+        self, taped: _Taped, deadline: float, gone: Target | None
+    ) -> tuple[Target, http.client.HTTPConnection]:
         """Connect to whoever is the service now; where it has just gone, to the next one."""
         while True:
+            taped.target = None  # nobody, until somebody takes the connection
             target = self._acquire(deadline, gone)
+            taped.target = target
             left = max(0.001, deadline - time.monotonic())
             connection = _connection(target, min(left, self._asking.limits.connect))
             try:

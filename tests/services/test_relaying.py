@@ -403,6 +403,7 @@ def test_an_outside_service_that_is_not_there_is_a_502(desk: Desk) -> None:
     status, body = ask(desk.door(outside(f"http://127.0.0.1:{port}")), "GET", "/")
     assert status == 502
     assert "can't be reached" in json.loads(body)["error"]
+    assert desk.recorded()[0].place == f"http://127.0.0.1:{port}"
 
 
 @pytest.mark.parametrize(
