@@ -189,11 +189,13 @@ class _Service:
         return self._thread is not None and self._seen != self._wakes
 
     def _run(self) -> None:
-        if not self.plan.streams and self.plan.task.every is None:
-            self._registry.transact(self._form_only)
+        lonely = not self.plan.streams and self.plan.task.every is None
         while not self._stop.is_set():
             wakes = self._wakes
             try:
+                if lonely:
+                    self._registry.transact(self._form_only)
+                    lonely = False
                 pause = self._step()
             except Exception as error:
                 self._talk.trouble(error)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from koalja_fn.engine import serving
 from koalja_fn.story.backward import backward
 from koalja_fn.story.forward import forward
 from koalja_fn.story.passport import FULL
@@ -141,6 +142,34 @@ def test_a_service_that_goes_on_dying_is_a_dead_letter_and_requests_need_not_wai
             assert place.said_on("result") == ["m2:a"]
         assert place.states("server") == ["dead", "done"]
         assert place.wrong() == []
+
+
+def test_a_service_that_had_come_up_well_is_not_counted_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "_STEADY", 0.0)
+    wiring = WIRING.replace("backoff = 10ms", "backoff = 10ms\n    retries = 0")
+    with hall(tmp_path, wiring) as place, place.running():
+        place.send("model", "m1")
+        place.settle()
+        with place.asking() as url:
+            for tries in (2, 4):
+                assert get(f"{url}/die", b"")[0] == 502
+                wait_for(lambda tries=tries: len(place.attempts("server")) >= tries)
+                wait_for(lambda: place.services.is_ready(place.plan.tasks["predict"]))
+            assert get(url) == (200, "m1:")
+        assert place.states("server") == ["done"]
+
+
+def test_a_service_that_says_nothing_for_long_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "_NOTICE", 0.05)
+    slow = "import time\ntime.sleep(0.5)\n" + SERVER
+    with hall(tmp_path, server=slow) as place, place.running():
+        place.send("model", "m1")
+        place.settle()
+        assert any("server: does not listen on 127.0.0.1:" in text for text in place.said)
 
 
 def test_a_service_that_never_listens_is_a_failure_that_says_so(tmp_path: Path) -> None:
