@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -46,12 +47,13 @@ def connect(context: str | None = None, *, pause: Callable[[float], None] = time
         ) from error
     settings = client.Configuration()
     settings.retries = False  # tries are ours: only we know what may be repeated
+    file = os.environ.get("KUBECONFIG") or "~/.kube/config"  # the library looks once, when it is imported
     if context is None and _INSIDE.is_file() and not _kubeconfig():
         config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
         return Kube(settings, _INSIDE.read_text().strip(), pause)
     try:
-        config.load_kube_config(context=context, client_configuration=settings, persist_config=False)  # type: ignore[no-untyped-call]
-        contexts, active = config.list_kube_config_contexts()  # type: ignore[no-untyped-call]
+        config.load_kube_config(file, context, settings, persist_config=False)  # type: ignore[no-untyped-call]
+        contexts, active = config.list_kube_config_contexts(file)  # type: ignore[no-untyped-call]
     except Exception as error:  # the library raises whatever its parts raise
         raise UsageError(
             "no cluster is chosen",
@@ -63,8 +65,6 @@ def connect(context: str | None = None, *, pause: Callable[[float], None] = time
 
 
 def _kubeconfig() -> bool:
-    import os
-
     return bool(os.environ.get("KUBECONFIG")) or Path("~/.kube/config").expanduser().is_file()
 
 
