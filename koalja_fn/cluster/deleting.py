@@ -123,6 +123,29 @@ def delete_circuit(
     return count
 
 
+def await_leaving(
+    cluster: Cluster, namespace: str, circuit: str, teller: Teller, timeout: float, clock: Clock | None = None
+) -> None:
+    """Wait until what is being deleted of a circuit is gone: what is on its way out can't be applied to.
+
+    Raises:
+        NotReady: Something is still there after `timeout` seconds.
+    """
+    clock = clock or Clock()
+    until = clock.now() + timeout
+    for kind in OWNED:
+        while leaving := [
+            item
+            for item in cluster.list(kind, namespace, of_circuit(circuit))
+            if item["metadata"].get("deletionTimestamp")
+        ]:
+            teller.state(kind.plural, f"{len(leaving)} on their way out")
+            if clock.now() >= until:
+                raise _still_there(leaving)
+            clock.sleep(_LOOK)
+        teller.state(kind.plural, "")
+
+
 def _settle(cluster: Cluster, namespace: str, broker: str, teller: Teller, clock: Clock) -> None:
     until = clock.now() + _SETTLING
     while stale := stale_subscribers(cluster, namespace, broker):
@@ -153,10 +176,14 @@ def _await_gone(
     while there := cluster.list(kind, namespace, labels):
         teller.state(kind.plural, f"{len(there)} still there")
         if clock.now() >= until:
-            raise NotReady(
-                f"{', '.join(title(item) for item in there)}: still there",
-                why="pods that are at work get the time to end it",
-                cure="call it again: it goes on waiting; kubectl get pods tells what they do",
-            )
+            raise _still_there(there)
         clock.sleep(_LOOK)
     teller.state(kind.plural, "")
+
+
+def _still_there(items: Sequence[Object]) -> NotReady:
+    return NotReady(
+        f"{', '.join(title(item) for item in items)}: still there",
+        why="pods that are at work get the time to end it",
+        cure="call it again: it goes on waiting; kubectl get pods tells what they do",
+    )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from koalja_fn.cluster import applying, names
+from koalja_fn.cluster import applying, deleting, names
 from koalja_fn.cluster.client import Cluster
 from koalja_fn.cluster.console import open_console, settings_of
 from koalja_fn.cluster.imaging import Images
@@ -91,6 +91,7 @@ def deploy(
             goes on from there.
         RegistryError: The registry can't be brought in line.
     """
+    deleting.await_leaving(place.cluster, place.namespace, circuit.name, teller, timeout, clock)
     wanted = _wanted(place, circuit, images, teller)
     planned = plan(place.cluster, place.namespace, circuit.name, wanted)
     changes = _install(
@@ -145,6 +146,7 @@ def _install(
         "discard": list(discard),
     }
     if registry:
+        teller.say("the registry is brought in line from here, as KOALJA_REGISTRY is set")
         changes = _install_here(registry, told)
     else:
         image = images.references[names.ENTRY]

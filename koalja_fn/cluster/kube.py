@@ -123,6 +123,8 @@ class Kube:
         err: Writer | None = None,
     ) -> Ended:
         """Run a command over one web socket, whose channels are its streams; stdin ends with the socket."""
+        from websocket import WebSocketException
+
         kept: dict[int, list[bytes]] = {_STDOUT: [], _STDERR: []}
         into = {_STDOUT: out or kept[_STDOUT].append, _STDERR: err or kept[_STDERR].append}
         stream = self._opened(namespace, pod, command)
@@ -134,7 +136,7 @@ class Kube:
                 _drain(stream, into, 1)
             _drain(stream, into, 0)
             status = _status(stream.read_channel(_ERROR))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, WebSocketException) as error:
             raise Unanswered(f"the connection to pod {pod} broke", why=str(error)) from error
         finally:
             stream.close()

@@ -195,6 +195,22 @@ def test_deleting_a_circuit_leaves_nothing_of_it(
     assert delete_circuit(cluster, "there", "weather", told) == 0
 
 
+def test_what_is_on_its_way_out_is_waited_for(api: Api, cluster: Cluster, registry: Path, told: Told) -> None:
+    deployed(cluster, registry, TWO, told)
+    key = ("serving.knative.dev/v1", "services", "there", "weather--average")
+    api.objects[key]["metadata"]["deletionTimestamp"] = "2026-11-23T00:00:00Z"
+    left = iter(range(3))
+
+    def leave(method: str, path: str) -> None:
+        listed = path.endswith("serving.knative.dev/v1/namespaces/there/services")
+        if listed and next(left, None) == 2:
+            del api.objects[key]
+
+    api.faults.append(leave)
+    deployed(cluster, registry, TWO, told)
+    assert "deletionTimestamp" not in api.one("Service", "weather--average")["metadata"]
+
+
 def test_deleting_gives_up_on_what_stays(api: Api, cluster: Cluster, told: Told) -> None:
     labels = {"app.kubernetes.io/managed-by": "koalja-fn", "koalja.dev/circuit": "weather"}
     labels["koalja.dev/part"] = "task"

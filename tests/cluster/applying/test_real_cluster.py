@@ -95,7 +95,7 @@ def _result(circuit: str, where: tuple[str, ...]) -> int:
     until = time.monotonic() + 120
     while True:
         told = json.loads(koalja("list", "--cluster", circuit, "wires", "-o", "json", *where))
-        found = {wire["name"]: wire["values"] for wire in told["wires"]}
+        found = {wire["wire"]: wire["values"] for wire in told["wires"]}
         if found.get("result") or time.monotonic() > until:
             return int(found.get("result", 0))
         time.sleep(1)
