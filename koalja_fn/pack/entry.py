@@ -1,4 +1,4 @@
-"""The image of a circuit's entry: the runtime on the same base as the tasks' images, and no code of the user's.
+"""The image of a circuit's entry: the runtime on the base of the tasks' images, and no code of the user's.
 
 It is the same for all circuits, so its layers are in the registry already once one circuit is deployed.
 """
