@@ -118,7 +118,8 @@ def _give_up(watched: Sequence[_Watched], now: float, *, late: bool, timeout: fl
         final = one.cause is not None and one.cause.final
         failed = _for(one.failed_since, now)
         known = one.cause is not None and final and _for(one.cause_since, now) >= _STUBBORN
-        if known or (failed >= _GRACE and final) or failed >= _DOUBT:
+        # What may still come right (a node that is being added) has the whole time limit.
+        if known or (failed >= _GRACE and final) or (failed >= _DOUBT and one.cause is None):
             raise not_ready(one.item, one.live, one.cause, [o.item for o in watched if o is not one])
     if late:
         first = next((one for one in watched if one.cause is not None), watched[0])
@@ -143,7 +144,8 @@ def not_ready(
     what = f"{title(item)} is not ready" + (f" {when}" if when else "")
     what += f": {cause.what}" if cause else ""
     if others:
-        what += f" (nor are {len(others)} others: {', '.join(name_of(one) for one in others[:4])})"
+        more = f" and {len(others) - 4} more" if len(others) > 4 else ""
+        what += f" (nor: {', '.join(name_of(one) for one in others[:4])}{more})"
     why = cause.why if cause else "; ".join(one.text for one in failing(live or {}))
     cure = cause.cure if cause else ""
     return NotReady(what, why=why.replace("\n", "\n       "), cure=cure or "koalja-fn doctor --cluster")

@@ -206,9 +206,21 @@ def test_waiting_has_a_limit_and_names_all_that_are_late(api: Api, cluster: Clus
     api.stuck["Broker", "weather"] = {"conditions": [{"type": "Ready", "status": "Unknown"}]}
     broker = api.add({"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "metadata": metadata})
     clock = quick_clock()
-    with pytest.raises(NotReady, match=r"not ready after 20 seconds.*nor are 1 others: weather"):
+    with pytest.raises(NotReady, match=r"not ready after 20 seconds.*nor: weather"):
         wait_ready(cluster, "there", [item, broker], timeout=20, teller=told, clock=clock)
     assert 20 <= clock.now() < 22
+
+
+def test_a_node_that_may_still_come_has_the_whole_time(api: Api, cluster: Cluster, told: Told) -> None:
+    text = "0/1 nodes are available: 1 Insufficient cpu."
+    failed = [{"type": "Ready", "status": "False", "reason": "RevisionFailed", "message": text}]
+    item = service(api, {**UNREADY, "conditions": failed})
+    revision(api)
+    pod(api, conditions=[{"type": "PodScheduled", "status": "False", "message": text}])
+    clock = quick_clock()
+    with pytest.raises(NotReady, match="after 200 seconds: no node has room"):
+        wait_ready(cluster, "there", [item], timeout=200, teller=told, clock=clock)
+    assert clock.now() >= 200
 
 
 def test_what_a_controller_said_of_an_earlier_generation_does_not_count(
