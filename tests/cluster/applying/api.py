@@ -263,6 +263,8 @@ def _defaults(item: Object) -> None:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each answer waits 40 ms for an acknowledgement
+    wbufsize = -1
     api: Api
 
     def log_message(self, *_: Any) -> None:
