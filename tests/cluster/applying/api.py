@@ -359,6 +359,7 @@ class _Handler(BaseHTTPRequestHandler):
         }.items():
             self.send_header(name, text)
         self.end_headers()
+        self.wfile.flush()
         command = [sys.executable if word == "python3" else word for word in query["command"]]
         with subprocess.Popen(
             command,
