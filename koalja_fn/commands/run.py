@@ -87,7 +87,6 @@ def run(
       koalja-fn run ./mycode
       koalja-fn run --once ./mycode --in 'wind=data/*.json'
       seq 10 | koalja-fn run --once ./mycode --lines in -o json
-      koalja-fn run ./mycode --store s3://bucket --endpoint-url http://localhost:4566
 
     \b
     Exit status: 0 fine; 3 the wiring has errors; 4 with --once: dead letters are left;

@@ -109,8 +109,13 @@ class Ignoring:
         Links are not followed.
         """
         prefix = f"{below}/" if below else ""
-        with os.scandir(self.folder / below) as entries:
-            found = sorted(entries, key=lambda entry: entry.name)
+        try:
+            with os.scandir(self.folder / below) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+        except PermissionError:
+            if below:  # what its owner alone may see, such as somebody's in-tray, is nobody's code
+                return
+            raise
         for entry in found:
             inside = prefix + entry.name
             folder = entry.is_dir(follow_symlinks=False)
