@@ -16,7 +16,7 @@ from tests.postgres.schemas import empty_registry
 from tests.postgres.server import Server, server, start
 
 PROCESSES = 8
-ROUNDS = int(os.environ.get("KOALJA_POUND_ROUNDS", "25"))
+ROUNDS = int(os.environ.get("KOALJA_POUND_ROUNDS", "12"))
 
 
 class Crowd:

@@ -13,7 +13,7 @@ from koalja_fn.registry.registry import Transaction
 from koalja_fn.store import FileStore
 from tests.reliability.crashing import Sender, kill_round, run_once, write_circuit
 
-ROUNDS = int(os.environ.get("KOALJA_KILL_ROUNDS", "200"))
+ROUNDS = int(os.environ.get("KOALJA_KILL_ROUNDS", "60"))
 
 
 def contents(registry: Registry, store: FileStore, wire: str) -> list[str]:

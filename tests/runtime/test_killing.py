@@ -15,7 +15,7 @@ from tests.runtime.broker import Broker, Weather, send
 from tests.runtime.cluster import Cluster
 from tests.runtime.conftest import Home
 
-ROUNDS = int(os.environ.get("KOALJA_CLUSTER_ROUNDS", "6"))
+ROUNDS = int(os.environ.get("KOALJA_CLUSTER_ROUNDS", "3"))
 
 WIRING = """
 [storm]
@@ -131,7 +131,7 @@ def test_nothing_is_lost_and_nothing_comes_twice_whatever_is_killed(storm: Clust
         sender.send(0)
     sender.send((3 - sender.sent % 3) % 3)
     try:
-        storm.wait_until_idle(60 + 3 * ROUNDS)
+        storm.wait_until_idle(90 + 3 * ROUNDS)
     except AssertionError:
         raise AssertionError(storm.logs()) from None
     check(storm, sender)
