@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -124,12 +123,6 @@ def stop(bundle: Bundle, process: subprocess.Popen[bytes]) -> int:
     """SIGTERM, as an orchestrator sends it, and the exit status."""
     process.terminate()  # runc hands it on to the container's first process
     return process.wait(30)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def ask(url: str, data: bytes | None = None, patience: float = 20.0) -> tuple[int, bytes]:

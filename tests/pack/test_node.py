@@ -13,6 +13,7 @@ import pytest
 
 from tests.pack import containers
 from tests.pack.test_packing import pack, packed
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -56,7 +57,7 @@ def test_a_node_program_is_packed_with_its_libraries_and_runs(
     folder = write(tmp_path / "shout", integrity)
     first = packed(folder, node_base, tmp_path / "out")["shout"]
     bundle = containers.unpack(f"oci:{tmp_path / 'out'}:shout", tmp_path / "run")
-    port = containers.free_port()
+    port = free_port()
     with containers.started(bundle, env={"PORT": str(port), "KOALJA_HOST": "127.0.0.1"}) as process:
         assert containers.ask(f"http://127.0.0.1:{port}/", b"hey") == (202, b"")
         log, until = bundle.folder / "log", time.monotonic() + 30

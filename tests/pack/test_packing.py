@@ -22,6 +22,7 @@ from koalja_fn.pack.oci.values import Platform
 from koalja_fn.program.confidential import is_secret
 from koalja_fn.program.folder import open_circuit
 from tests.pack import containers
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -127,7 +128,7 @@ def test_what_did_not_change_is_not_packed_and_an_edit_moves_little(
 def test_an_image_runs_and_works_off_a_value(circuit: Path, base: str, tmp_path: Path) -> None:
     packed(circuit, base, tmp_path / "out", "--task", "double")
     bundle = containers.unpack(f"oci:{tmp_path / 'out'}:double", tmp_path / "run")
-    port = containers.free_port()
+    port = free_port()
     with containers.started(bundle, env={"PORT": str(port), "KOALJA_HOST": "127.0.0.1"}) as process:
         assert containers.ask(f"http://127.0.0.1:{port}/healthz") == (200, b"")
         assert containers.ask(f"http://127.0.0.1:{port}/", b"21") == (202, b"")
@@ -355,7 +356,7 @@ def test_where_user_name_spaces_are_forbidden_it_works_on_the_host_and_says_so(
     assert done.exit_code == 0, done.stderr
     assert "no sandbox here (forbidden)" in done.stderr
     bundle = containers.unpack(f"oci:{tmp_path / 'out'}:shout", tmp_path / "run")
-    port = containers.free_port()
+    port = free_port()
     with containers.started(bundle, env={"PORT": str(port), "KOALJA_HOST": "127.0.0.1"}) as process:
         assert containers.ask(f"http://127.0.0.1:{port}/", b"word") == (202, b"")
         assert containers.stop(bundle, process) == 0

@@ -12,7 +12,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -28,18 +27,13 @@ from koalja_fn.plain import plain_circuit
 from koalja_fn.program.folder import open_circuit
 from koalja_fn.registry import Registry, connect, standing, tasks, values
 from koalja_fn.store import Store, open_store
+from tests.ports import free_port
 from tests.runtime.broker import Broker, Trigger, links, send
 
 RUNTIME = Path(__file__).resolve().parents[2] / "runtime/koalja_runtime/__main__.py"
 LEASE = 2.0
 # As in a container without capabilities; whoever is root here can otherwise look into any process.
 WITHOUT_RIGHTS = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def start_runtime(
@@ -202,6 +196,14 @@ class Cluster:
         return dict(json.loads(done.stdout))
 
     def start(self) -> None:
+        """Install, start all pods and wait for them; where that fails nothing stays behind."""
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self) -> None:
         self.install()
         for pods in self.pods.values():
             for pod in pods:
