@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from koalja_fn.engine import backlog
 from koalja_fn.engine.plans import CircuitPlan, TaskPlan
 from koalja_fn.model import AnnotatedValue
-from koalja_fn.registry import lookups, records, snapshots, tasks, values
+from koalja_fn.registry import caching, lookups, records, snapshots, tasks, values
 from koalja_fn.registry.lookups import Lookup
 from koalja_fn.registry.records import Attempt
 from koalja_fn.registry.registry import Transaction
@@ -52,7 +52,8 @@ class Remark:
 class Ending:
     """How an attempt ended. `values` are its outputs, without their places on the wires yet.
 
-    `seconds` is the program's own time, `version` the code's digest, `lookups` what it asked on the side.
+    `seconds` is the program's own time, `version` the code's digest, `lookups` what it asked on the side,
+    `key` what its outputs are the answer to from now on, if anything.
     """
 
     version: str
@@ -66,6 +67,7 @@ class Ending:
     values: Sequence[AnnotatedValue] = ()
     remarks: Sequence[Remark] = ()
     lookups: Sequence[Lookup] = ()
+    key: str = ""
 
 
 class Fenced(Exception):
@@ -123,6 +125,8 @@ def complete(
     for wire, outputs in placed.items():
         _place(tx, clock, circuit.wires[wire], ends[circuit.wires[wire]], outputs, claim.rid)
     _record(tx, now, claim, ending, "done")
+    if ending.key:
+        caching.keep(tx, ending.key, claim.rid)
     return set(placed)
 
 

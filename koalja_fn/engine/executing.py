@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 from koalja_fn import ids
 from koalja_fn.engine import claiming
 from koalja_fn.engine.claiming import Claim, Ending, Fenced, Remark
+from koalja_fn.engine.keys import Answering
 from koalja_fn.engine.noticing import Noticing
 from koalja_fn.engine.plans import CircuitPlan, TaskPlan
+from koalja_fn.engine.reusing import CACHED, Found, Reuse, stayed
 from koalja_fn.errors import StoreError
 from koalja_fn.lookups import Asking
 from koalja_fn.model import AnnotatedValue
@@ -66,6 +69,10 @@ class Lookups(Protocol):
         """
         ...
 
+    def answering(self, plan: TaskPlan) -> Answering | None:
+        """Who answers a task's look-ups now; None where nobody here can say."""
+        ...
+
 
 class Executor:
     """Executes claims; called from as many threads at once as one likes.
@@ -87,6 +94,7 @@ class Executor:
         self._caller = caller
         self._circuit = circuit
         self._lookups = lookups
+        self._reuse = Reuse(registry, store, circuit)
 
     def execute(
         self,
@@ -109,6 +117,11 @@ class Executor:
             return self._fail(
                 claim, self._ending(claim, lineage, reason="max-hops", message=message, permanent=True)
             )
+        answering = self._answering(claim.plan)
+        key = self._reuse.key(claim.plan, members, answering)
+        found = self._reuse.find(key) if key else None
+        if found is not None:
+            return self._complete(claim, self._reused(claim, lineage, found), follow)
         try:
             result, asked = self._called(claim, members, stop)
         except StoreError as error:
@@ -123,7 +136,30 @@ class Executor:
         finally:
             self._caller.discard(result)
         ending = self._ending(claim, lineage, result, values=outputs)
-        return self._complete(claim, replace(ending, lookups=asked) if asked else ending, follow)
+        if asked or key:
+            ending = replace(ending, lookups=asked, key=key if stayed(answering or (), asked) else "")
+        return self._complete(claim, ending, follow)
+
+    def _answering(self, plan: TaskPlan) -> Answering | None:
+        if not any(item.implicit for item in plan.task.inputs):
+            return ()
+        return self._lookups.answering(plan) if self._lookups is not None else None
+
+    def _reused(self, claim: Claim, lineage: Lineage, found: Found) -> Ending:
+        """How an attempt ended that runs no program, since its outputs are known."""
+        now = self._registry.clock()
+        values = [
+            self._value(
+                claim,
+                lineage,
+                OutputFile(one.wire, one.index, one.name, Path(), one.type, one.size),
+                Stored(one.digest, one.size, ""),
+                now,
+            )
+            for one in found.values
+        ]
+        version = claim.plan.code.version
+        return Ending(version, reason=CACHED, message=found.whence, size_in=lineage.size, values=values)
 
     def _called(
         self, claim: Claim, members: Sequence[Members], stop: Cancel | None
@@ -216,9 +252,10 @@ class Executor:
         self, claim: Claim, ending: Ending, follow: Callable[[Transaction], Claim | None]
     ) -> Executed:
         made = sum(value.size for value in ending.values)
-        odd = self.noticing.notice(claim.plan.id, ending.seconds, ending.size_in, made, claim.formed)
-        if odd:
-            ending = replace(ending, remarks=[*ending.remarks, *odd])
+        if ending.reason != CACHED:  # which says nothing of what is usual
+            odd = self.noticing.notice(claim.plan.id, ending.seconds, ending.size_in, made, claim.formed)
+            if odd:
+                ending = replace(ending, remarks=[*ending.remarks, *odd])
 
         def step(tx: Transaction) -> tuple[set[str], Claim | None]:
             wires = claiming.complete(tx, self._registry.clock, self._circuit, claim, ending)

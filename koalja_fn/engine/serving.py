@@ -18,6 +18,7 @@ from koalja_fn import ids
 from koalja_fn.engine import claiming
 from koalja_fn.engine.claiming import SECOND, Claim, Ending, Fenced
 from koalja_fn.engine.executing import Executed, job_of
+from koalja_fn.engine.keys import Answering
 from koalja_fn.engine.plans import CircuitPlan, TaskPlan
 from koalja_fn.errors import StoreError
 from koalja_fn.lookups import Asking, Proxy, Switch, Target, Upstream, outside
@@ -124,6 +125,17 @@ class Services:
             return None
         found = {wire: self._upstreams[wire] for wire in wires}
         return self._proxy.open(found, {wire: self._patience(wire, plan) for wire in wires})
+
+    def answering(self, plan: TaskPlan) -> Answering | None:
+        """Who answers a task's look-ups now; None where nobody does, or an outside service."""
+        found = []
+        for wire in _asked(plan):
+            upstream = self._upstreams[wire]
+            target = upstream.current if isinstance(upstream, Switch) else None
+            if target is None or target.answered is None:
+                return None
+            found.append((wire, target.answered, target.version))
+        return found
 
     def askers(self, plan: TaskPlan) -> list[str]:
         """The tasks that ask a service."""

@@ -51,6 +51,7 @@ def line(executed: Executed) -> str:
     if executed.outcome == LISTENING:
         return f"{text}, at {ending.message}"
     if executed.outcome == "done":
+        text += ", cached" if ending.reason == "cached" else ""
         return text + (f" -> {what}" if what else "")
     again = ""
     if executed.due is not None:

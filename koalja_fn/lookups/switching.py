@@ -72,6 +72,11 @@ class Switch:
         """Whether there is a process to ask."""
         return self._current is not None
 
+    @property
+    def current(self) -> Target | None:
+        """Who is asked now."""
+        return self._current
+
     def switch(self, target: Target) -> None:
         """From now on requests go there."""
         with self._bell:

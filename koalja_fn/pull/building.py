@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from koalja_fn import ids
 from koalja_fn.engine.executing import Lineage, lineage_of
+from koalja_fn.engine.keys import runner_of
 from koalja_fn.errors import StoreError
 from koalja_fn.model import AnnotatedValue, Task
 from koalja_fn.program.calling import Caller
@@ -59,9 +59,9 @@ def codes(site: Site, tasks: Sequence[Task], known: Known) -> dict[str, Code]:
     made = {}
     for task in tasks:
         located = site.found.located[task.name]
-        by = Path(located.command[0])
+        by = runner_of(located)
         files = {os.path.relpath(path, folder): known.digest(path) for path in located.files}
-        made[task.name] = Code(located, files, "" if by in set(located.files) else known.digest(by))
+        made[task.name] = Code(located, files, known.digest(by) if by is not None else "")
     return made
 
 

@@ -22,6 +22,7 @@ from koalja_fn.pull.planning import Plan
 from koalja_fn.pull.pool import Pool
 from koalja_fn.pull.runs import Built, Damaged, Done, Execution, label
 from koalja_fn.pull.sampling import Sample, Sampler
+from koalja_fn.pull.sharing import pushed
 from koalja_fn.registry import Registry, making
 from koalja_fn.registry.making import Made
 from koalja_fn.registry.registry import Transaction
@@ -191,7 +192,15 @@ class Course:
         for execution in node.executions:
             values = making.values_of(tx, execution.key)
             known = bool(values) or making.made(tx, execution.key) is not None
+            shared = None if known else pushed(tx, execution)
+            if shared is not None:
+                known, values = True, shared
+            if node.task.cache is False:
+                node.waiting.append(replace(execution, why="it says `cache = off`"))
+                continue
             if known and node.task.outputs and all(self._site.store.has(value.digest) for value in values):
+                if shared is not None and not self._site.options.dry:
+                    self._unkept.append((self._made(execution, 0.0), tuple(values)))
                 node.results[execution.number] = tuple(values)
                 self._built.cached += 1
                 continue
@@ -254,18 +263,20 @@ class Course:
 
     def _keep(self, done: Done) -> None:
         execution = done.execution
-        made = Made(
+        self._unkept.append((self._made(execution, done.seconds), done.values))
+        self._built.made.append((execution.task.name, execution.number, execution.why))
+
+    def _made(self, execution: Execution, seconds: float) -> Made:
+        return Made(
             execution.key,
             self._site.found.circuit.name,
             execution.task.name,
             self._site.found.located[execution.task.name].version,
             self._run,
             self._site.registry.clock(),
-            round(done.seconds * 1e6),
+            round(seconds * 1e6),
             execution.told,
         )
-        self._unkept.append((made, done.values))
-        self._built.made.append((execution.task.name, execution.number, execution.why))
 
     def _commit(self, *, force: bool) -> None:
         now = time.monotonic()

@@ -1,8 +1,4 @@
-"""Keys: what an execution depends on, as one digest, and what differs between two of them.
-
-Same key, same answer: code, run line, environment and interpreter (all in the code's version and `by`), and
-the bytes, names and types of all inputs in their order (DESIGN, section 8).
-"""
+"""What an execution was made from, and what differs between two of them; its key is in `engine.keys`."""
 
 from __future__ import annotations
 
@@ -10,10 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from koalja_fn.ids import derive
+from koalja_fn.engine import keys
 from koalja_fn.model import Circuit, Task
 from koalja_fn.program.locating import Located
-from koalja_fn.program.naming import ending
 from koalja_fn.registry.snapshots import Members
 
 _SHOWN = 3
@@ -30,17 +25,7 @@ class Code:
 
 def key_of(circuit: Circuit, task: Task, code: Code, members: Sequence[Members]) -> str:
     """The key of one execution."""
-    fields: list[str | int] = [circuit.name, task.name, code.located.version, code.by]
-    for wire in task.output_wires:
-        fields += ["out", wire, circuit.wires[wire].type or ""]
-    whole = "{snapshot}" in (task.run or "")  # then the program sees everything that is known of its values
-    for member in members:
-        fields += ["in", member.input, len(member.values)]
-        for value in member.values:
-            fields += [value.wire, value.digest, ending(value.type, value.name)]
-            if whole:
-                fields += [value.id, value.name, value.type]
-    return derive("execution", *fields)
+    return keys.key_of(circuit, task, code.located.version, code.by, members)
 
 
 def told(task: Task, code: Code, members: Sequence[Members], places: Mapping[str, str]) -> dict[str, Any]:

@@ -66,8 +66,8 @@ def _make(
         )
         written = write_sinks(found, store, built.values)
         answer = _answer(found.circuit.name, built, written)
-        sinks = any(not task.outputs for task in goal.tasks)
-        if not (answer.failures or answer.held_up or answer.interrupted or sinks):
+        always = any(not task.outputs or task.cache is False for task in goal.tasks)
+        if not (answer.failures or answer.held_up or answer.interrupted or always):
             places = [place for some in written.values() for place in some.values()]
             trail.leave(state, path, wanted, options.most, found, built, places, answer.wires)
         return answer

@@ -119,11 +119,15 @@ class LargeFiles:
                 return True
         finally:
             os.close(fd)
+        self.set_aside(name)
+        return False
+
+    def set_aside(self, name: str) -> None:
+        """Put a payload with other bytes where a person can look, and out of the way of a good one."""
         damaged = self.root / "damaged"
         damaged.mkdir(exist_ok=True)
         with suppress(FileNotFoundError):
-            path.rename(damaged / f"{name}-{time.time_ns()}")
-        return False
+            self.path(name).rename(damaged / f"{name}-{time.time_ns()}")
 
     def delete(self, name: str) -> None:
         """Forget the payload."""

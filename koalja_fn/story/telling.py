@@ -5,6 +5,7 @@ Stops are numbered in the order of telling; what was told already is referred to
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from koalja_fn.registry.lookups import LookupRow
@@ -16,6 +17,7 @@ from koalja_fn.story.words import digest, duration, local, plural, positions, sh
 _DEEPEST = 16
 # So many values that were told above get a line each; more share one.
 _FEW = 3
+_LONG_ID = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 # What ("stop", "visit", "line"), id or text, depth, from whom.
 _Step = tuple[str, str, int, str]
 
@@ -200,6 +202,8 @@ def lookup_texts(rows: Sequence[LookupRow]) -> Iterator[str]:
 
 def outcome(attempt: AttemptRow) -> str:
     """How an attempt ended, in words; each word once."""
+    if attempt.outcome == "done" and attempt.reason == "cached":
+        return "cached " + _LONG_ID.sub(r"\1", attempt.message)
     if attempt.outcome in ("done", "cancelled"):
         return attempt.outcome
     why = {"exit": f"exit status {attempt.status}", "signal": f"signal {attempt.status}"}.get(

@@ -11,7 +11,6 @@ _TASK = {
     "region": "`run` runs every task here",
     "mode": "`run` treats every task alike",
     "scale": "`run` uses `concurrency` only",
-    "cache": "`run` runs every snapshot",
     "on-update": "`run` leaves old results as they are",
     "warm": "`run` starts every program anew",
 }
