@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import re
-import sys
 import threading
 import tomllib
 from collections.abc import Sequence
@@ -167,17 +166,10 @@ def _target(machine: Machine, python: str) -> list[str]:
 
 
 def _pip(arguments: Sequence[str], name: str, cwd: Path | None = None) -> None:
-    import subprocess
+    from koalja_fn.pack.pip import run_pip
 
     environ = {k: v for k, v in os.environ.items() if not k.startswith("KOALJA_")}
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments],
-        env=environ,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_pip(arguments, environ=environ, cwd=cwd)
     if done.returncode != 0:
         why = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
         raise PhaseError(

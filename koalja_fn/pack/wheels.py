@@ -212,10 +212,9 @@ def _stamp(files: Sequence[tuple[str, os.DirEntry[str]]], pins: bytes) -> str:
 
 
 def _pip(arguments: Sequence[str]) -> None:
-    import subprocess
+    from koalja_fn.pack.pip import run_pip
 
-    words = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = run_pip(arguments)
     if done.returncode != 0:
         raise PhaseError(
             "the runtime's wheels can't be made",
