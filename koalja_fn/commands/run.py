@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from koalja_fn.commands.shared import emit_json, output_option, reports_errors
-from koalja_fn.errors import Busy, UsageError
+from koalja_fn.errors import Busy
 
 if TYPE_CHECKING:
     from koalja_fn.local.display import Display
@@ -59,7 +59,9 @@ _WIDTH = 72
     "--store", metavar="URL", help="Keep payloads in s3://BUCKET[/PREFIX], from now on, not in the folder."
 )
 @click.option(
-    "--endpoint-url", metavar="URL", help="With --store: the server, such as http://localhost:4566."
+    "--endpoint-url",
+    metavar="URL",
+    help="The server of buckets and queues, such as http://localhost:4566.  [default: Amazon's]",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Tell of trouble only.")
 @output_option
@@ -78,9 +80,9 @@ def run(
 ) -> None:
     """Run the circuit of a folder on this machine.
 
-    Values come by HTTP (POST to /CIRCUIT/WIRE), from in-trays (`from = inbox/*.json` in the wiring),
-    from --in and --lines, and by `koalja-fn send`. All that is accepted is durable: stop and start as
-    you like.
+    Values come by HTTP (POST to /CIRCUIT/WIRE), from in-trays and queues (`from = inbox/*.json`,
+    `from = sqs://NAME` in the wiring), from --in and --lines, and by `koalja-fn send`. All that is
+    accepted is durable: stop and start as you like.
 
     \b
     Examples:
@@ -97,12 +99,13 @@ def run(
     from koalja_fn.local.session import session_of
     from koalja_fn.local.workplace import open_workplace
 
-    if endpoint_url and not store:
-        raise UsageError("--endpoint-url goes with --store", cure="--store s3://BUCKET")
     payloads = Payloads(store, endpoint_url) if store else None
     live = not once and not quiet and displays.fits(sys.stderr)
     display: Display = displays.Live() if live else displays.Plain(quiet=quiet)
-    with _until_signalled() as stop, open_workplace(path, discards=discards, payloads=payloads) as workplace:
+    with (
+        _until_signalled() as stop,
+        open_workplace(path, discards=discards, payloads=payloads, endpoint=endpoint_url) as workplace,
+    ):
         session = session_of(workplace, display, jobs=jobs)
         for change in workplace.changes:
             display.say(f"{change.task}: {change.what} {change.text}".rstrip())
@@ -120,6 +123,7 @@ def _run_once(
     lines: str | None,
     output: str,
 ) -> None:
+    from koalja_fn.addresses import inlets
     from koalja_fn.local.intray import scan_once
 
     session.start()
@@ -132,6 +136,11 @@ def _run_once(
             stop=stop,
             warn=display.say,
         )
+        if inlets(session.workplace.plan.circuit):
+            from koalja_fn import queues
+
+            workplace = session.workplace
+            queues.drain(session.intake, workplace.state / "spool", stop, display.say, workplace.endpoint)
         idle = session.engine.wait_until_idle(stop.is_set)
     finally:
         session.stop()
@@ -156,6 +165,7 @@ def _run_on(
     lines: str | None,
     port: int,
 ) -> None:
+    from koalja_fn.addresses import inlets
     from koalja_fn.local.intray import watch
     from koalja_fn.local.serving import Server, entry
 
@@ -180,7 +190,12 @@ def _run_on(
     display.say(f"{workplace.plan.circuit.name} listens at {server.url}; ^C ends it")
     display.begin(session)
     watcher = watch(session.intake, workplace.folder, workplace.plan.circuit, warn=display.say)
+    feeders = None
     try:
+        if inlets(workplace.plan.circuit):
+            from koalja_fn import queues
+
+            feeders = queues.feed(session.intake, spool, display.say, workplace.endpoint)
         _feed(session, display, stop, feeds, lines)
         while not stop.wait(0.5):
             pass
@@ -188,6 +203,8 @@ def _run_on(
         session.retract()
         server.drain(10.0)
         watcher.close()
+        if feeders is not None:
+            feeders.close()
         session.stop()
         display.end()
     display.say("ended; what was accepted and is not done waits for the next run")

@@ -1,7 +1,8 @@
 """Sinking: values of wires with `to` are written out, each at least once and under its own name.
 
-A sink is a link of its own with its own position. Writing a value again gives the same file, so a crash
-between the write and the record of it does no harm.
+A sink is a link of its own with its own position. Writing a value again gives the same file or object, so a
+crash between the write and the record of it does no harm. Each wire is written by itself: a bucket that does
+not answer holds up nobody else.
 """
 
 from __future__ import annotations
@@ -9,18 +10,26 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
+from koalja_fn.addresses import check_sink, sink_texts
 from koalja_fn.engine.plans import CircuitPlan
 from koalja_fn.errors import StoreError
 from koalja_fn.model import SINK_FIELDS, AnnotatedValue, is_address
 from koalja_fn.registry import Registry, tasks, values
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.store import Store
+from koalja_fn.store.outlet import Outlet
 
 _BATCH = 100
 _LOOK = 1.0
+_LONGEST_PAUSE = 30.0
+_TICK = 0.1
+_AT_ONCE = 8
 _LONGEST_NAME = 255
 _FIELD = re.compile(r"\{(\w+)\}")
 
@@ -31,14 +40,7 @@ def target(pattern: str, folder: Path, value: AnnotatedValue) -> Path:
     A folder (`outbox/`) gets each value under its id. What comes from the value never leads to another
     folder: slashes in it become `_`.
     """
-    texts = {
-        "id": value.id,
-        "wire": value.wire,
-        "name": value.name or value.id,
-        "position": f"{value.position + 1:06d}",
-        "digest": value.digest.removeprefix("sha256:"),
-        "key": value.key,
-    }
+    texts = sink_texts(value)
 
     def fill(found: re.Match[str]) -> str:
         return _harmless(texts[found[1]]) if found[1] in SINK_FIELDS else found[0]
@@ -61,7 +63,10 @@ def _harmless(text: str) -> str:
 
 
 class Sinks:
-    """Writes what comes on wires with `to`, in a thread of its own."""
+    """Writes what comes on wires with `to`, each in a thread of its own.
+
+    `endpoint` is the server of buckets whose address names none; else what the environment says.
+    """
 
     def __init__(
         self,
@@ -69,80 +74,114 @@ class Sinks:
         store: Store,
         circuit: CircuitPlan,
         trouble: Callable[[BaseException], None] = lambda _: None,
+        *,
+        endpoint: str | None = None,
     ) -> None:
         self._registry = registry
         self._store = store
         self._circuit = circuit
         self._trouble = trouble
         sinks = {name: wire.sink for name, wire in circuit.circuit.wires.items() if wire.sink}
-        self._wires = {name: sink for name, sink in sinks.items() if not is_address(sink)}
-        self._later = {name: sink for name, sink in sinks.items() if is_address(sink)}
-        self._bell = threading.Event()
+        self._outlets = {
+            name: Outlet(check_sink(sink), endpoint) for name, sink in sinks.items() if is_address(sink)
+        }
+        self._wires = sinks
+        self._bells = {name: threading.Event() for name in sinks}
         self._stopping = False
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
         """Begin; does nothing where no wire has a sink."""
-        for name, sink in self._later.items():
-            what = f"wire {name}: to = {sink} is not supported yet; its values are kept, not written there"
-            self._trouble(StoreError(what))
-        if self._wires:
-            self._thread = threading.Thread(target=self._serve, name="sinks", daemon=True)
-            self._thread.start()
+        for name in self._wires:
+            thread = threading.Thread(target=self._serve, args=(name,), name=f"sink-{name}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
 
     def ring(self, wires: Iterable[str]) -> None:
         """There may be something new on these wires."""
-        if not self._wires.keys().isdisjoint(wires):
-            self._bell.set()
+        for name in self._bells.keys() & set(wires):
+            self._bells[name].set()
 
     def stop(self) -> None:
         """Write what is there already, and end."""
         self._stopping = True
-        self._bell.set()
-        if self._thread is not None:
-            self._thread.join()
+        for bell in self._bells.values():
+            bell.set()
+        for thread in self._threads:
+            thread.join()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of connections."""
+        for outlet in self._outlets.values():
+            outlet.close()
 
     def flush(self) -> None:
         """Write all that is there.
 
         Raises:
-            StoreError: A file can't be written.
+            StoreError: Something can't be written; other wires did not wait for it.
         """
-        trouble: StoreError | None = None
-        for name, pattern in self._wires.items():
-            try:
-                while self._write_some(name, pattern):
-                    pass
-            except StoreError as error:  # other wires need not wait
-                trouble = trouble or error
-        if trouble is not None:
-            raise trouble
+        with ThreadPoolExecutor(max(1, min(_AT_ONCE, len(self._wires)))) as pool:
+            troubles = list(pool.map(self._flush_one, self._wires))
+        if found := [trouble for trouble in troubles if trouble is not None]:
+            raise found[0]
 
-    def _serve(self) -> None:
+    def _flush_one(self, name: str) -> StoreError | None:
+        try:
+            while self._write_some(name):
+                pass
+        except StoreError as error:
+            return error
+        return None
+
+    def _serve(self, name: str) -> None:
+        """Write a wire's values until the end; what can't be written is tried again, less and less often."""
+        pause, said = _LOOK, ""
         while True:
             stopping = self._stopping
+            self._bells[name].clear()
             try:
-                self.flush()
+                while self._write_some(name):
+                    pass
+                pause, said = _LOOK, ""
             except Exception as error:
-                self._trouble(error)
+                if str(error) != said or stopping:
+                    self._trouble(error)
+                pause, said = min(2 * pause, _LONGEST_PAUSE), str(error)
             if stopping:
                 return
-            self._bell.wait(_LOOK)
-            self._bell.clear()
+            if said:
+                self._rest(pause)
+            else:
+                self._bells[name].wait(_LOOK)
 
-    def _write_some(self, name: str, pattern: str) -> bool:
+    def _rest(self, seconds: float) -> None:
+        """Wait after a failure, whatever rings, but for the end."""
+        until = time.monotonic() + seconds
+        while not self._stopping and time.monotonic() < until:
+            time.sleep(min(_TICK, seconds))
+
+    def _write_some(self, name: str) -> bool:
         wire = self._circuit.wires[name]
+        outlet = self._outlets.get(name)
 
         def waiting(tx: Transaction) -> tuple[int, list[AnnotatedValue]]:
             sunk = tasks.sunk(tx, wire)
             return sunk, values.between(tx, wire, sunk, sunk + _BATCH - 1)
 
         sunk, found = self._registry.read(waiting)
-        for value in found:
-            if not value.ghost:
-                self._write(value, target(pattern, self._circuit.folder, value))
-        if found:
-            self._registry.transact(lambda tx: tasks.move_sink(tx, wire, sunk + len(found)))
+        written = sunk
+        try:
+            for value in found:
+                if outlet is not None and not value.ghost:
+                    outlet.write(value, partial(self._store.open, value.digest))
+                elif not value.ghost:
+                    self._write(value, target(self._wires[name], self._circuit.folder, value))
+                written += 1
+        finally:
+            if written > sunk:
+                self._registry.transact(lambda tx: tasks.move_sink(tx, wire, written))
         return len(found) == _BATCH
 
     def _write(self, value: AnnotatedValue, path: Path) -> None:

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from koalja_fn.errors import WiringError
 from koalja_fn.model import Circuit, Wire, is_address
 
 _UNFINISHED = (".tmp", ".part", ".partial", ".swp", ".crdownload", "~")
@@ -56,11 +55,7 @@ class Pattern:
 
 
 def in_trays(circuit: Circuit, folder: Path) -> list[Pattern]:
-    """The patterns of all `from` attributes.
-
-    Raises:
-        WiringError: A bucket or a topic, which are for a later version.
-    """
+    """The patterns of all `from` attributes."""
     return [p for wire in circuit.wires.values() for p in patterns_of(wire, folder)]
 
 
@@ -75,20 +70,9 @@ def pattern(wire: str, text: str, folder: Path) -> Pattern:
 
 
 def patterns_of(wire: Wire, folder: Path) -> Iterator[Pattern]:
-    """The patterns of one wire's `from`.
-
-    Raises:
-        WiringError: A bucket or a topic, which are for a later version.
-    """
+    """The patterns of one wire's `from`; queues and buckets in it are for others."""
     for text in (part.strip() for part in (wire.source or "").split(",")):
-        if is_address(text):
-            place = f"{wire.place.file}:{wire.place.line}: " if wire.place.line else ""
-            raise WiringError(
-                f"{place}wire {wire.name}: from = {text} is not supported yet",
-                why="this version takes values from files only; buckets and topics come later",
-                cure="name a folder, such as `from = inbox/*`, or post the values to the HTTP entry",
-            )
-        if text:
+        if text and not is_address(text):
             yield pattern(wire.name, text, folder)
 
 

@@ -67,7 +67,7 @@ class Session:
             services=self.services,
             say=talk.say,
         )
-        self.sinks = Sinks(registry, store, plan, talk.trouble)
+        self.sinks = Sinks(registry, store, plan, talk.trouble, endpoint=workplace.endpoint)
         self.intake: Intake = workplace.intake(self.ring)
         self.executed = 0
         self.unserved: Mapping[str, str] = {}

@@ -20,7 +20,10 @@ from koalja_fn.store import Store
 
 @dataclass(frozen=True)
 class Workplace:
-    """What running a circuit needs. `changes` is what differs from when it was last opened."""
+    """What running a circuit needs. `changes` is what differs from when it was last opened.
+
+    `endpoint` is the server of the wiring's queues and buckets, where it is not Amazon's.
+    """
 
     opened: Opened
     folder: Path
@@ -29,6 +32,7 @@ class Workplace:
     store: Store
     plan: CircuitPlan
     changes: tuple[Change, ...]
+    endpoint: str | None = None
 
     def intake(self, ring: Callable[[set[str]], None] = lambda _: None) -> Intake:
         """The way in."""
@@ -37,7 +41,12 @@ class Workplace:
 
 @contextmanager
 def open_workplace(
-    path: Path, *, patience: float = 0.0, discards: tuple[str, ...] = (), payloads: Payloads | None = None
+    path: Path,
+    *,
+    patience: float = 0.0,
+    discards: tuple[str, ...] = (),
+    payloads: Payloads | None = None,
+    endpoint: str | None = None,
 ) -> Iterator[Workplace]:
     """Open a circuit's folder for oneself alone; nobody else forms or runs while it is open.
 
@@ -68,7 +77,8 @@ def open_workplace(
                 registry.transact(lambda tx, name=name: discard(tx, registry.clock(), circuit.name, name))  # type: ignore[misc]
                 for name in discards
             )
-            yield Workplace(opened, folder, state, registry, store, done.plan, done.changes + dropped)
+            changes = done.changes + dropped
+            yield Workplace(opened, folder, state, registry, store, done.plan, changes, endpoint)
         finally:
             store.close()
             registry.close()

@@ -69,11 +69,13 @@ def _make(
         always = any(not task.outputs or task.cache is False for task in goal.tasks)
         if not (answer.failures or answer.held_up or answer.interrupted or always):
             places = [place for some in written.values() for place in some.values()]
-            trail.leave(state, path, wanted, options.most, found, built, places, answer.wires)
+            files = [place for place in places if isinstance(place, Path)]
+            if len(files) == len(places):  # whether an object is still there shows no look at files
+                trail.leave(state, path, wanted, options.most, found, built, files, answer.wires)
         return answer
 
 
-def _answer(circuit: str, built: Built, written: dict[str, dict[str, Path]]) -> Answer:
+def _answer(circuit: str, built: Built, written: dict[str, dict[str, Path | str]]) -> Answer:
     return Answer(
         circuit,
         {

@@ -86,7 +86,7 @@ class Sampler:
         if not patterns:
             raise NotFound(
                 f"wire {wire} has no files to sample",
-                why="no task feeds it, and it has no `from`",
+                why="no task feeds it, and its `from` names no files",
                 cure=f"add to the wiring:  wire {wire}  and below it, indented:  from = FILES",
             )
         paths: dict[Path, None] = {}

@@ -1,36 +1,46 @@
-"""Writing: the values of wires with `to` come where it says, each file only where it is not there already."""
+"""Writing: the values of wires with `to` come where it says, each only where it is not there already."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
+from koalja_fn.addresses import check_sink
 from koalja_fn.engine.sinking import target
 from koalja_fn.errors import StoreError
 from koalja_fn.model import AnnotatedValue, is_address
 from koalja_fn.pull.opening import Compiled
 from koalja_fn.store import Store
+from koalja_fn.store.outlet import Outlet
 
 
 def write_sinks(
     found: Compiled, store: Store, values: Mapping[str, Sequence[AnnotatedValue]]
-) -> dict[str, dict[str, Path]]:
-    """Write what is wanted; return for each wire with `to` the files by the values' ids.
+) -> dict[str, dict[str, Path | str]]:
+    """Write what is wanted; return for each wire with `to` the files, or objects' URLs, by the values' ids.
 
     Raises:
-        StoreError: A file can't be written.
+        StoreError: Something can't be written.
     """
-    written: dict[str, dict[str, Path]] = {}
+    written: dict[str, dict[str, Path | str]] = {}
     for wire, some in values.items():
         sink = found.circuit.wires[wire].sink
-        if sink and not is_address(sink):
+        if sink and is_address(sink):
+            with closing(Outlet(check_sink(sink))) as outlet:
+                written[wire] = {
+                    value.id: outlet.write(value, partial(store.open, value.digest), streamed=False)
+                    for value in some
+                }
+        elif sink:
             places = written[wire] = {}
             for value in some:
-                places[value.id] = target(sink, found.folder, value)
-                if not _is_there(places[value.id], value):
-                    _write(store, value, places[value.id])
+                path = places[value.id] = target(sink, found.folder, value)
+                if not _is_there(path, value):
+                    _write(store, value, path)
     return written
 
 

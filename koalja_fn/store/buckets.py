@@ -20,6 +20,11 @@ _TRIES = 5
 _CONNECT, _READ = 5, 60  # seconds
 _CONNECTIONS = 16
 
+PRESENT = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
+"""The server's words for: the condition does not hold, there is something else."""
+NO_CONDITIONS = {"NotImplemented", "501", "InvalidArgument"}
+ABSENT = {"NoSuchKey", "NoSuchVersion", "404", "NotFound"}
+
 _DENIED = {
     "AccessDenied",
     "403",
@@ -74,10 +79,11 @@ def bucket_of(url: str, endpoint: str | None = None, region: str | None = None) 
 
 
 class Clients:
-    """Makes the client of a bucket's server when it is first asked for."""
+    """Makes the client of a bucket's server when it is first asked for; `tries` of a request at most."""
 
-    def __init__(self, bucket: Bucket) -> None:
+    def __init__(self, bucket: Bucket, tries: int = _TRIES) -> None:
         self._bucket = bucket
+        self._tries = tries
         self._lock = threading.Lock()
         self._client: Any = None
 
@@ -85,7 +91,7 @@ class Clients:
         """The client; it may be used by several threads."""
         with self._lock:
             if self._client is None:
-                self._client = _client(self._bucket)
+                self._client = _client(self._bucket, self._tries)
             return self._client
 
     def close(self) -> None:
@@ -96,7 +102,7 @@ class Clients:
                 self._client = None
 
 
-def _client(bucket: Bucket) -> Any:
+def _client(bucket: Bucket, tries: int) -> Any:
     try:
         import boto3
         from botocore.config import Config
@@ -108,7 +114,7 @@ def _client(bucket: Bucket) -> Any:
     config = Config(
         connect_timeout=_CONNECT,
         read_timeout=_READ,
-        retries={"mode": "standard", "max_attempts": _TRIES},
+        retries={"mode": "standard", "max_attempts": tries},
         max_pool_connections=_CONNECTIONS,
         # Each payload carries its own SHA-256; a second checksum would cost time and trailers.
         request_checksum_calculation="when_required",

@@ -7,7 +7,6 @@ SHA-256, which the server checks, and each download is checked here. Large ones 
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,17 +17,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from koalja_fn.errors import StoreError
-from koalja_fn.store.buckets import Bucket, Clients, code_of, explained
+from koalja_fn.store.buckets import ABSENT, NO_CONDITIONS, PRESENT, Bucket, Clients, code_of, explained
 from koalja_fn.store.cache import Cache
 from koalja_fn.store.protocol import Moved, Stored, hex_of
+from koalja_fn.store.uploading import PART, Upload, send
 
-PART = 16 << 20
-"""Objects above this size travel in parts of it; S3 wants at least 5 MiB each, and at most 10,000."""
 _LOOK_FIRST = 256 << 10  # above it asking whether it is there is cheaper than sending it in vain
 _AT_ONCE = 8
-_PRESENT = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
-_NO_CONDITIONS = {"NotImplemented", "501", "InvalidArgument"}
-_ABSENT = {"NoSuchKey", "404", "NotFound"}
 
 
 class S3Store:
@@ -185,46 +180,16 @@ class S3Store:
         """Send an object; False if it was there already."""
         try:
             with self._cache.files.open(stored.digest) as body:
-                if stored.size > self._part:
-                    self._send_parts(name, body)
-                else:
-                    digest = base64.b64encode(bytes.fromhex(name)).decode()
-                    self._client.put_object(
-                        Bucket=self.bucket.name,
-                        Key=self._key(name),
-                        Body=body,
-                        ContentLength=stored.size,
-                        ChecksumSHA256=digest,
-                        **self._condition(),
-                    )
+                place = self.bucket.name, self._key(name)
+                send(self._client, Upload(*place, stored.size, name, self._condition()), body, self._part)
         except Exception as error:
-            if code_of(error) in _PRESENT and self._head(name) == stored.size:
+            if code_of(error) in PRESENT and self._head(name) == stored.size:
                 return False
-            if code_of(error) in _NO_CONDITIONS and self._conditions:
+            if code_of(error) in NO_CONDITIONS and self._conditions:
                 self._conditions = False  # an older server: from now on we look first
                 return self._head(name) != stored.size and self._send(name, stored)
             raise
         return True
-
-    def _send_parts(self, name: str, body: BinaryIO) -> None:
-        place = {"Bucket": self.bucket.name, "Key": self._key(name)}
-        upload = self._client.create_multipart_upload(**place, ChecksumAlgorithm="SHA256")["UploadId"]
-        try:
-            parts: list[dict[str, Any]] = []
-            while data := body.read(self._part):
-                number = len(parts) + 1
-                digest = base64.b64encode(hashlib.sha256(data).digest()).decode()
-                done = self._client.upload_part(
-                    **place, UploadId=upload, PartNumber=number, Body=data, ChecksumSHA256=digest
-                )
-                parts.append({"PartNumber": number, "ETag": done["ETag"], "ChecksumSHA256": digest})
-            self._client.complete_multipart_upload(
-                **place, UploadId=upload, MultipartUpload={"Parts": parts}, **self._condition()
-            )
-        except BaseException:
-            with suppress(Exception):  # the server clears it away in time; the error that counts is the other
-                self._client.abort_multipart_upload(**place, UploadId=upload)
-            raise
 
     def _condition(self) -> dict[str, str]:
         return {"IfNoneMatch": "*"} if self._conditions else {}
@@ -267,7 +232,7 @@ class S3Store:
         try:
             return self._client.get_object(Bucket=self.bucket.name, Key=self._key(name))["Body"]
         except Exception as error:
-            if code_of(error) in _ABSENT:
+            if code_of(error) in ABSENT:
                 return None
             raise
 
@@ -279,7 +244,7 @@ class S3Store:
                     self._client.head_object(Bucket=self.bucket.name, Key=self._key(name))["ContentLength"]
                 )
             except Exception as error:
-                if code_of(error) in _ABSENT:
+                if code_of(error) in ABSENT:
                     return None
                 raise
 

@@ -80,7 +80,8 @@ class LocalStack:
 
     def queue(self, **attributes: str) -> str:
         """The URL of a fresh queue."""
-        made = self.client("sqs").create_queue(QueueName=f"q-{uuid.uuid4().hex[:20]}", Attributes=attributes)
+        name = f"q-{uuid.uuid4().hex[:20]}" + ".fifo" * ("FifoQueue" in attributes)
+        made = self.client("sqs").create_queue(QueueName=name, Attributes=attributes)
         return str(made["QueueUrl"])
 
     def stop(self) -> None:

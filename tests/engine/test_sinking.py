@@ -57,17 +57,6 @@ def test_a_folder_gets_each_value_under_its_id(bench: Opener) -> None:
     assert files(b) == {f"out/{receipts[0].id}": "a", f"out/{receipts[1].id}": "b"}
 
 
-def test_a_bucket_is_not_written_to_and_that_is_said(bench: Opener) -> None:
-    b = wired(bench, "s3://bucket/{id}")
-    b.send("in", "a")
-    said: list[BaseException] = []
-    sinks = Sinks(b.registry, b.store, b.plan, said.append)
-    sinks.start()
-    sinks.stop()
-    assert files(b) == {}
-    assert ["not supported yet" in str(error) for error in said] == [True]
-
-
 def test_more_values_than_a_batch_are_all_written(bench: Opener) -> None:
     b = wired(bench, "out/{position}")
     b.send("in", *(str(n) for n in range(230)))

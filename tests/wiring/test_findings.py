@@ -142,10 +142,14 @@ BAD = [
     ("(a) t (s implicit)", "note", "end", "1:8", ""),
     ("(a) t (a)", "note", "loop", "1:5", "max-hops"),
     ("(a) t (b)\n  region = north", "note", "not-yet", "2:3", ""),
-    ("(a) t (b)\nwire a\n  from = s3://x/*", "error", "not-yet", "3:10", "inbox/*"),
-    ("(a) t (b)\nwire a\n  from = in/*, kafka:x", "error", "not-yet", "3:10", "inbox/*"),
+    ("(a) t (b)\nwire a\n  from = s3://xyz/*", "error", "address", "3:10", "sqs://NAME, s3://xyz/*"),
+    ("(a) t (b)\nwire a\n  from = in/*, kafka:x", "error", "address", "3:10", "inbox/*"),
+    ("(a) t (b)\nwire a\n  from = sqs://a/b/c/d", "error", "address", "3:10", "sqs://ACCOUNT/NAME"),
+    ("(a, b) t (c)\nwire a\n  from = sqs://q\nwire b\n  from = sqs://q",
+     "error", "address", "5:10", "one wire"),
     ("(a) t (b, s implicit)", "warning", "not-yet", "1:8", ""),
-    ("(a) t (b)\nwire b\n  to = s3://x/{id}", "warning", "not-yet", "3:8", "outbox/{id}"),
+    ("(a) t (b)\nwire b\n  to = s3://Not A Bucket/{id}", "error", "address", "3:8", "s3://BUCKET/KEY"),
+    ("(a) t (b)\nwire b\n  to = sqs://x", "error", "address", "3:8", "s3://BUCKET/{id}"),
     ("(a) t (b)\nwire b\n  to = out/{postion}", "warning", "placeholder", "3:8", "did you mean 'position'?"),
 ]  # fmt: skip
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from koalja_fn.model import is_address
 from koalja_fn.wiring.findings import Notebook
 from koalja_fn.wiring.meaning import Draft
 from koalja_fn.wiring.syntax import Line
@@ -31,20 +30,8 @@ def check_later(draft: Draft, notebook: Notebook) -> None:
                     f"not yet in this version: values of a service; `run` collects none of '{output.wire}'"
                 )
                 notebook.warning("not-yet", message, output.place)
-    for name, lines in draft.wires.items():
+    for lines in draft.wires.values():
         _lines(lines, _WIRE, notebook)
-        _addresses(name, lines, notebook)
-
-
-def _addresses(name: str, lines: dict[str, Line], notebook: Notebook) -> None:
-    """Buckets and topics: `run` refuses to read them, and does not write to them."""
-    source, sink = lines.get("from"), lines.get("to")
-    if source is not None and any(is_address(part.strip()) for part in source.value.text.split(",")):
-        message = f"not yet in this version: `from` with a bucket or a topic, for '{name}'"
-        notebook.error("not-yet", message, source.value, "name files, such as from = inbox/*, or post values")
-    if sink is not None and is_address(sink.value.text):
-        message = f"not yet in this version: `to` with a bucket or a topic; values of '{name}' stay here"
-        notebook.warning("not-yet", message, sink.value, "name files, such as to = outbox/{id}")
 
 
 def _lines(lines: dict[str, Line], what: dict[str, str], notebook: Notebook) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import re
 
-from koalja_fn.model import SINK_FIELDS, Circuit, Place
+from koalja_fn.addresses import Objects, Queue, check_sink, check_source
+from koalja_fn.errors import UsageError
+from koalja_fn.model import SINK_FIELDS, Circuit, Place, is_address
 from koalja_fn.wiring.findings import Notebook
 from koalja_fn.wiring.meaning import Draft
 from koalja_fn.wiring.names import RESERVED, did_you_mean
@@ -99,6 +101,7 @@ def _services(uses: _Uses, draft: Draft, notebook: Notebook) -> None:
 def _statements(uses: _Uses, draft: Draft, notebook: Notebook) -> None:
     streams = {**uses.read, **uses.fed}
     used = {**streams, **uses.asked, **uses.offered}
+    taken: dict[str, str] = {}
     for wire, lines in draft.wires.items():
         place = draft.circuit.wires[wire].place
         if wire not in used:
@@ -122,6 +125,7 @@ def _statements(uses: _Uses, draft: Draft, notebook: Notebook) -> None:
             )
         if "to" in lines:
             _fields(lines["to"], notebook)
+        _addresses(wire, lines, taken, notebook)
         for key in ("type", "from", "to", "keep", "identity", "accept"):
             if key in lines and wire not in streams:
                 notebook.warning(
@@ -130,6 +134,36 @@ def _statements(uses: _Uses, draft: Draft, notebook: Notebook) -> None:
                     lines[key].key,
                     "drop it",
                 )
+
+
+def _addresses(wire: str, lines: dict[str, Line], taken: dict[str, str], notebook: Notebook) -> None:
+    """Queues and buckets in `from` and `to`: each can be read, and somebody tells of new objects.
+
+    `taken` are the queues and their wires so far.
+    """
+    source, sink = lines.get("from"), lines.get("to")
+    named = []
+    try:
+        if sink is not None and is_address(sink.value.text):
+            check_sink(sink.value.text)
+        for text in source.value.text.split(",") if source is not None else ():
+            if is_address(text.strip()):
+                named.append(check_source(text.strip()))
+    except UsageError as error:
+        place = (sink if sink is not None and sink.value.text in error.what else source) or sink
+        assert place is not None
+        notebook.error("address", ": ".join(filter(None, (error.what, error.why))), place.value, error.cure)
+        return
+    for queue in (one for one in named if isinstance(one, Queue)):
+        other = taken.setdefault(queue.name, wire)
+        if other != wire and source is not None:
+            message = f"'{other}' takes the messages of {queue}, too: each would come to one of them only"
+            notebook.error("address", message, source.value, "have both tasks read one wire")
+    buckets = [one for one in named if isinstance(one, Objects)]
+    if source is not None and buckets and len(buckets) == len(named):
+        message = f"nobody tells '{wire}' of new objects in {buckets[0].bucket}"
+        cure = f"name the queue to which the bucket's notifications go: from = sqs://NAME, {buckets[0]}"
+        notebook.error("address", message, source.value, cure)
 
 
 def _fields(sink: Line, notebook: Notebook) -> None:
