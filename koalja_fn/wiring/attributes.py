@@ -200,8 +200,10 @@ WIRE: dict[str, Attribute] = {
     "accept": Attribute("accept", _text, quoted, "event types", "all", "which foreign events enter here"),
     "identity": Attribute("identity", _choice("id", "content", "none"), str, "`id`, `content`, `none`",
                           "`id`", "what makes two events from outside the same value"),
-    "from": Attribute("source", _text, quoted, "file patterns, a queue", "none", "files, or messages, that become values"),
-    "to": Attribute("sink", _text, quoted, "a file pattern, a bucket", "none", "where each value is also written"),
+    "from": Attribute("source", _text, quoted, "file patterns, a queue", "none",
+                      "files, or messages, that become values"),
+    "to": Attribute("sink", _text, quoted, "a file pattern, a bucket", "none",
+                    "where each value is also written"),
     "at": Attribute("at", _address, quoted, "an http address", "none", "an outside service to ask"),
 }  # fmt: skip
 
