@@ -55,6 +55,11 @@ def scheduled_snapshot(circuit: str, task: str, epoch: int, generation: int, ins
     return derive("scheduled", circuit, task, epoch, generation, instant)
 
 
+def ghost(walk: str, wire: str) -> str:
+    """Id of the ghost that a walk has on a wire."""
+    return derive("ghost", walk, wire)
+
+
 def fresh_event_id(now_us: int, entropy: bytes) -> str:
     """Id of an event that has none of its own, drawn before the first try; sorts by time (microseconds)."""
     return f"{now_us:015x}-{entropy.hex()}"

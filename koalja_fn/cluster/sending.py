@@ -17,7 +17,7 @@ from koalja_fn.events import Event
 from koalja_fn.local import client
 
 _MOST = 256 << 20
-_WITH_BODY = {"Prefer": "return=representation"}
+WITH_BODY = {"Prefer": "return=representation"}
 
 
 def entry_of(console: Console, circuit: str) -> client.Entry:
@@ -43,7 +43,7 @@ def post(
     def ask(url: str, body: Any, headers: dict[str, str]) -> list[dict[str, Any]]:
         data = body if isinstance(body, bytes) else _whole(body)
         length = {name: text for name, text in headers.items() if name != "Content-Length"}
-        line = json.dumps({"url": url, "headers": {**length, **_WITH_BODY}}) + "\n"
+        line = json.dumps({"url": url, "headers": {**length, **WITH_BODY}}) + "\n"
         ended = console.post(line.encode() + data)
         if ended.status != 0:
             why = ended.err.decode("utf-8", "replace").strip()

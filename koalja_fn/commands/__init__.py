@@ -16,6 +16,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "make": ("make", "Ask for a wire: only what changed is made again."),
     "send": ("send", "Send a value to a wire."),
     "check": ("check", "Find what is wrong with a circuit, all at once."),
+    "ghost": ("ghost", "Show where data would go, without any."),
     "fmt": ("fmt", "Write a circuit in its regular form, or in the other view."),
     "simulate": ("simulate", "Show which snapshots a task would form."),
     "list": ("inspect", "List circuits, tasks, wires and values."),

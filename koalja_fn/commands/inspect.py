@@ -12,9 +12,10 @@ from koalja_fn.commands.asking import choose_folder, exactly_one, folder_option,
 from koalja_fn.commands.designs import design_of
 from koalja_fn.commands.shared import emit_json, nearest, output_option, reports_errors
 from koalja_fn.errors import NotFound, UsageError
-from koalja_fn.registry import Transaction, overview
+from koalja_fn.registry import Transaction, ghosts, overview
 from koalja_fn.story import listing
 from koalja_fn.story.describing import describe as description
+from koalja_fn.story.ghosts import GHOSTS_HEAD, ghost_json, ghosts_rows
 from koalja_fn.story.overview import (
     circuits,
     latest_snapshots,
@@ -25,12 +26,12 @@ from koalja_fn.story.overview import (
 from koalja_fn.story.passport import formed_json, value_json
 from koalja_fn.story.visits import find_task
 
-_KINDS = ("circuits", "tasks", "wires", "values", "snapshots")
+_KINDS = ("circuits", "tasks", "wires", "values", "snapshots", "ghosts")
 
 
 @click.command(name="list")
 @reports_errors
-@click.argument("words", nargs=-1, metavar="[DIR] [circuits|tasks|wires|values|snapshots]")
+@click.argument("words", nargs=-1, metavar="[DIR] [circuits|tasks|wires|values|snapshots|ghosts]")
 @click.option("-w", "--wire", metavar="WIRE", help="Only the values of this wire.")
 @click.option("-t", "--task", metavar="TASK", help="Only the snapshots of this task.")
 @last_option(20)
@@ -41,7 +42,8 @@ def list_(
 ) -> None:
     """List what there is; without a kind, all tasks and wires with their counts.
 
-    WAITING counts values that are in no snapshot yet, the other numbers are of snapshots.
+    WAITING counts values that are in no snapshot yet, the other numbers are of snapshots. Ghosts are in none
+    of these counts; `list ghosts` has those of the latest walks.
 
     \b
     Examples:
@@ -121,6 +123,9 @@ def _list(
             find_task(tx, task)
         formed = latest_snapshots(tx, task, last)
         return {kind: [formed_json(row) for row in formed]}, listing.snapshots_table(formed)
+    if kind == "ghosts":
+        some = ghosts.latest(tx, last)
+        return {kind: [ghost_json(one) for one in some]}, listing.table(GHOSTS_HEAD, ghosts_rows(some))
     tasks, wires = task_lines(tx), wire_lines(tx, design_of)
     told = {"tasks": [line.to_json() for line in tasks], "wires": [line.to_json() for line in wires]}
     return told, iter([*listing.tasks_table(tasks), "", *listing.wires_table(wires)])

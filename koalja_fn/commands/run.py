@@ -171,7 +171,7 @@ def _run_on(
 
     workplace = session.workplace
     spool = workplace.state / "spool"
-    app = entry(session.intake, spool=spool)
+    app = entry(session.intake, spool=spool, ghosts=session.ghosts)
 
     @app.post("/-/ring")
     def ring() -> tuple[str, int]:

@@ -47,6 +47,7 @@ class _Wish:
 @click.option("--id", "id_", metavar="ID", help="The event's id; several values get ID-1, ID-2, …")
 @click.option("--source", metavar="SOURCE", help="The event's source.  [default: /send]")
 @click.option("-a", "--attr", multiple=True, metavar="NAME=TEXT", help="An attribute that the value keeps.")
+@click.option("--ghost", is_flag=True, help="Send no payloads: ghosts of the values, which walk the circuit.")
 @click.option("--cluster", "on_cluster", is_flag=True, help="PATH is the name of a circuit on a cluster.")
 @cluster_options
 @output_option
@@ -61,6 +62,7 @@ def send(
     id_: str | None,
     source: str | None,
     attr: tuple[str, ...],
+    ghost: bool,
     on_cluster: bool,
     namespace: str | None,
     context: str | None,
@@ -69,7 +71,8 @@ def send(
     """Send values to WIRE of the circuit in PATH: files, standard input (-), or --data.
 
     The circuit need not run: what is sent meanwhile waits in its registry. Sending again what has the
-    same --source and --id is no second value.
+    same --source and --id is no second value. With --ghost no data are sent: a ghost of each value, with its
+    type, size and name, walks the circuit, and `koalja-fn trace` tells where it went.
 
     \b
     Examples:
@@ -78,6 +81,7 @@ def send(
       sensor | koalja-fn send weather wind --lines -
       koalja-fn send weather wind --id 2026-11-22 --source /export big.csv
       koalja-fn send weather wind --event event.json
+      koalja-fn send weather wind --ghost big.csv
       koalja-fn send --cluster weather wind reading.json -n prod
     """
     from koalja_fn.events import check_value, media_type
@@ -92,11 +96,13 @@ def send(
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory())) if on_cluster else path
         inputs = _inputs(stack, home, files, data, lines, as_event, wish)
+        if ghost:
+            inputs = (_ghost_of(event) for event in inputs)
         receipts: list[dict[str, Any]] = []
         delivered = (
             _deliver_to_cluster(str(path), wire, inputs, namespace, context)
             if on_cluster
-            else _deliver(stack, path, wire, inputs, typed=as_event or type_ is not None)
+            else _deliver(stack, path, wire, inputs, typed=as_event or type_ is not None, ghost=ghost)
         )
         try:
             for group in delivered:
@@ -235,7 +241,7 @@ def _spool(path: Path) -> Path:
 
 
 def _deliver(
-    stack: ExitStack, path: Path, wire: str, inputs: Iterator[Event], *, typed: bool
+    stack: ExitStack, path: Path, wire: str, inputs: Iterator[Event], *, typed: bool, ghost: bool
 ) -> Iterator[list[dict[str, Any]]]:
     """Post to the running circuit; where none is, or it ends meanwhile, give to its registry.
 
@@ -260,6 +266,11 @@ def _deliver(
                 if client.running(state) is not None:
                     raise
                 entry = None  # it has ended: the same events, with the same ids, go to the registry
+        if ghost:
+            from koalja_fn.local.ghosting import walk_here
+
+            yield [asdict(walked) | {"wire": wire, "ghost": True} for walked in walk_here(path, wire, group)]
+            continue
         if intake is None:
             intake = _open(stack, path, wire)
         declared = None if typed else intake.circuit.wires[wire].type
@@ -282,6 +293,13 @@ def _deliver_to_cluster(
         yield sending.post(pod, entry, wire, group, _tell)
 
 
+def _ghost_of(event: Event) -> Event:
+    """The same event without its payload, whose size it keeps."""
+    size = len(event.payload) if isinstance(event.payload, bytes) else event.payload.stat().st_size
+    told = {**event.attributes, "koaljaghost": "true", "koaljasize": str(size)}
+    return replace(event, payload=b"", attributes=told)
+
+
 def _typed(group: list[Event], declared: str | None) -> list[Event]:
     return [replace(event, type=declared) for event in group] if declared else group
 
@@ -300,9 +318,9 @@ def _tell(text: str) -> None:
 
 
 def _show(receipts: Sequence[dict[str, Any]], wire: str, output: str, *, many: bool) -> None:
-    known = ("id", "wire", "position", "duplicate")
+    known = ("id", "wire", "position", "duplicate", "ghost", "walk")
     if output == "json":
-        emit_json({"accepted": [{name: r[name] for name in known} for r in receipts]})
+        emit_json({"accepted": [{name: r[name] for name in known if name in r} for r in receipts]})
         return
     if many:
         before = sum(bool(r["duplicate"]) for r in receipts)
@@ -310,4 +328,7 @@ def _show(receipts: Sequence[dict[str, Any]], wire: str, output: str, *, many: b
         return
     for r in receipts:
         note = "  (was there before)" if r["duplicate"] else ""
+        if r.get("ghost"):
+            click.echo(f"{r['wire']}  ghost {r['id'][:12]}, walk {r['walk'][:12]}{note}")
+            continue
         click.echo(f"{r['wire']} {r['position']}  {r['id'][:12]}{note}")

@@ -12,9 +12,12 @@ from koalja_fn.commands.shared import emit_json, output_option, reports_errors
 from koalja_fn.errors import NotFound
 from koalja_fn.local.opening import Where, find_folder
 from koalja_fn.registry import Transaction, stories
+from koalja_fn.registry.ghosts import GhostRow
+from koalja_fn.story import ghosts
 from koalja_fn.story.backward import backward
 from koalja_fn.story.finding import find, find_payload
 from koalja_fn.story.forward import forward
+from koalja_fn.story.ghosts import Walk
 from koalja_fn.story.making import MadeStory, find_made, find_made_payload, made_text, story_of
 from koalja_fn.story.passport import Limits, Passport
 from koalja_fn.story.telling import passport_text
@@ -36,7 +39,7 @@ def trace(
 
     ID is the id of a value or of a snapshot, or the first characters of one, at least four. FILE is a file
     with the content of a value: one in an out-tray, or a copy of it. Values that `koalja-fn make` made are
-    found as well.
+    found as well, and ghosts, which say that they are.
 
     \b
     Examples:
@@ -49,6 +52,10 @@ def trace(
     word = exactly_one(rest, "ID or FILE")
     limits = Limits(depth=depth, wide=None, most=None) if full else Limits(depth=depth)
     with opened(where) as registry:
+        ghost = registry.read(lambda tx: _ghost(tx, word))
+        if ghost is not None:
+            _tell_ghost(*ghost, ahead=ahead, output=output)
+            return
         made = None if ahead else registry.read(lambda tx: _made(tx, word))
         if made is None:
             passport, others = registry.read(lambda tx: _passport(tx, word, ahead, limits))
@@ -61,6 +68,26 @@ def trace(
     if others:
         click.echo(f"{plural(others, 'other value')} with the same content; this is the latest", err=True)
     click.echo(passport_text(passport))
+
+
+def _ghost(tx: Transaction, word: str) -> tuple[Walk, GhostRow | None] | None:
+    """The ghost, or the walk, of that id, where no value or snapshot has it."""
+    if (
+        Path(word).is_file()
+        or stories.value_ids(tx, word.lower(), 1)
+        or stories.snapshot_ids(tx, word.lower(), 1)
+    ):
+        return None
+    return ghosts.find(tx, word)
+
+
+def _tell_ghost(walk: Walk, ghost: GhostRow | None, *, ahead: bool, output: str) -> None:
+    if output == "json":
+        emit_json(ghosts.passport_json(walk, ghost, ahead=ahead) if ghost else walk.to_json())
+    elif ghost is None:
+        click.echo(ghosts.report(walk))
+    else:
+        click.echo("\n".join(ghosts.passport_lines(walk, ghost, ahead=ahead)))
 
 
 def _place(words: tuple[str, ...], folder: Path | None) -> tuple[Where, list[str]]:

@@ -8,7 +8,7 @@ compare them byte for byte.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from koalja_fn.events.values import VALUE_TYPE, armour
@@ -18,7 +18,10 @@ RING_TYPE = "dev.koalja.ring.v1"
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """The newest value that a commit put on a wire; `count` values came with it, and `source` made them."""
+    """The newest value that a commit put on a wire; `count` values came with it, and `source` made them.
+
+    `ghost` names the walk where it is no value that came, but a ghost.
+    """
 
     wire: str
     id: str
@@ -26,10 +29,11 @@ class News:
     digest: str = ""
     size: int = 0
     count: int = 1
+    ghost: str = ""
 
     def after(self, earlier: News) -> News:
         """One doorbell for two."""
-        return News(self.wire, self.id, self.source, self.digest, self.size, self.count + earlier.count)
+        return replace(self, count=self.count + earlier.count)
 
 
 class Bells(Protocol):
@@ -55,6 +59,7 @@ def news_headers(circuit: str, news: News) -> dict[str, str]:
         "koaljadigest": news.digest,
         "koaljasize": str(news.size),
         "koaljacount": str(news.count),
+        "koaljaghost": news.ghost,
     }
     return _headers(found)
 

@@ -48,6 +48,17 @@ def hold(folder: Path, patience: float = 0.0) -> Iterator[Path]:
         yield state
 
 
+def state_of(folder: Path) -> Path:
+    """The state folder of a circuit's folder, made where it is not there; it is nobody's then.
+
+    Raises:
+        StoreError: It can't be made.
+    """
+    state = state_folder(folder)
+    _make(state)
+    return state
+
+
 def _make(state: Path) -> None:
     try:
         state.mkdir(exist_ok=True)

@@ -12,7 +12,7 @@ import json
 import logging
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -22,6 +22,7 @@ from werkzeug.exceptions import HTTPException
 from koalja_fn import events
 from koalja_fn.engine.arriving import Receipt
 from koalja_fn.errors import Conflict, Full, KoaljaError, NotFound, Refused
+from koalja_fn.local.ghosting import Ghosts, ghosts_among
 from koalja_fn.local.offering import Intake, check_wire, offers_of, untyped_on
 from koalja_fn.local.server import Server
 from koalja_fn.local.spool import Spooled, spool_stream, too_large
@@ -39,8 +40,12 @@ def entry(
     *,
     spool: Path,
     hosts: Collection[str] | None = LOOPBACK,
+    ghosts: Ghosts | None = None,
 ) -> Flask:
-    """The WSGI application. It answers to the names in `hosts`; to any if None (behind an ingress)."""
+    """The WSGI application. It answers to the names in `hosts`; to any if None (behind an ingress).
+
+    `ghosts` has events without a payload, which say that they are ghosts, walk from a wire.
+    """
     app = Flask(__name__, static_folder=None)
 
     @app.before_request
@@ -66,7 +71,10 @@ def entry(
         check_wire(intake.circuit, wire)
         body = _body(spool, limits)
         try:
-            receipts = _accept(intake, wire, body, limits)
+            found = _events(intake, wire, body, limits)
+            if ghosts_among(found):
+                return _json(202, {"accepted": _walked(ghosts, wire, found)})
+            receipts = intake.accept(offers_of(found, wire)) if found else []
         finally:
             if isinstance(body, Path):
                 body.unlink(missing_ok=True)
@@ -78,13 +86,19 @@ def entry(
     return app
 
 
-def _accept(intake: Intake, wire: str, body: bytes | Path, limits: events.Limits) -> list[Receipt]:
+def _events(intake: Intake, wire: str, body: bytes | Path, limits: events.Limits) -> list[events.Event]:
     headers = dict(request.headers.items())
     found = events.read(headers, body, limits, untyped_on(intake.circuit, wire))
     key = headers.get("Idempotency-Key")
     if key is not None and len(found) == 1 and not found[0].id:  # a raw payload has no id of its own
         found = [replace(found[0], source=RAW_SOURCE, id=_key(key))]
-    return intake.accept(offers_of(found, wire)) if found else []
+    return found
+
+
+def _walked(ghosts: Ghosts | None, wire: str, found: list[events.Event]) -> list[dict[str, Any]]:
+    if ghosts is None:
+        raise Refused("ghosts do not walk from here", cure="koalja-fn ghost DIR", http_status=422)
+    return [{"ghost": True, "wire": wire, **asdict(walked)} for walked in ghosts(wire, found)]
 
 
 def _key(key: str) -> str:

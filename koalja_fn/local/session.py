@@ -17,6 +17,7 @@ from koalja_fn.engine.serving import services_of
 from koalja_fn.engine.sinking import Sinks
 from koalja_fn.errors import KoaljaError
 from koalja_fn.local.display import Display
+from koalja_fn.local.ghosting import ghosts_of, store_of
 from koalja_fn.local.workplace import Workplace
 from koalja_fn.lookups import Proxy
 from koalja_fn.model import AnnotatedValue
@@ -69,6 +70,7 @@ class Session:
         )
         self.sinks = Sinks(registry, store, plan, talk.trouble, endpoint=workplace.endpoint)
         self.intake: Intake = workplace.intake(self.ring)
+        self.ghosts = ghosts_of(registry, plan, store_of(workplace.folder, workplace.state))
         self.executed = 0
         self.unserved: Mapping[str, str] = {}
         self._before = registry.read(self._heads)

@@ -26,7 +26,7 @@ _BY_ROW = (
     ("wire", "circuit = ?"),
     ("circuit", "id = ?"),
 )
-_BY_NAME = ("made_value", "made_last", "made", "make_run")
+_BY_NAME = ("made_value", "made_last", "made", "make_run", "ghost_link", "ghost", "ghost_walk")
 
 
 def forget(tx: Transaction, circuit: int, name: str) -> int:

@@ -31,7 +31,9 @@ class Alone:
     def __init__(self, workplace: Workplace) -> None:
         self._workplace = workplace
         self._session = Session(workplace, Talk(telling.ended, telling.trouble), jobs=4)
-        self._app = entry(self._session.intake, spool=workplace.state / "spool", hosts=None)
+        self._app = entry(
+            self._session.intake, spool=workplace.state / "spool", hosts=None, ghosts=self._session.ghosts
+        )
         self._session.start()
 
     @classmethod

@@ -32,7 +32,7 @@ class Bells:
         self._path = parts.path or "/"
         self._circuit = circuit
         self._bell = threading.Condition()
-        self._news: dict[str, News] = {}
+        self._news: dict[tuple[str, str], News] = {}
         self._calls: dict[str, int] = {}
         self._busy = False
         self._connection: http.client.HTTPConnection | None = None
@@ -45,8 +45,8 @@ class Bells:
         """Tell whoever reads these wires."""
         with self._bell:
             for news in found:
-                earlier = self._news.get(news.wire)
-                self._news[news.wire] = news.after(earlier) if earlier else news
+                earlier = self._news.get((news.wire, news.ghost))  # a ghost never shares a value's ring
+                self._news[news.wire, news.ghost] = news.after(earlier) if earlier else news
             self._wake()
 
     def call(self, task: str, count: int = 1) -> None:
@@ -81,8 +81,8 @@ class Bells:
 
     def _next(self) -> dict[str, str] | None:
         if self._news:
-            wire = next(iter(self._news))
-            return news_headers(self._circuit, self._news.pop(wire))
+            first = next(iter(self._news))
+            return news_headers(self._circuit, self._news.pop(first))
         if self._calls:
             task, count = next(iter(self._calls.items()))
             if count > 1:

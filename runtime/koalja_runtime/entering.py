@@ -2,7 +2,7 @@
 
 `POST /CIRCUIT/WIRE` takes values, in any mode; `POST /` foreign events from a Trigger, for the wires that
 `accept` their type; `/sweep` finds what nobody rang for; `/letters` notes what a Trigger could not
-deliver; `/sink` writes what wires with `to` have.
+deliver; `/sink` writes what wires with `to` have; `/ghost` begins a walk of ghosts.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from koalja_fn.engine.plans import CircuitPlan
 from koalja_fn.engine.sinking import Sinks
 from koalja_fn.errors import Refused
 from koalja_fn.events import Event
+from koalja_fn.local.ghosting import ghosts_among
 from koalja_fn.local.offering import offers_of
 from koalja_fn.registry import standing
 from koalja_runtime import letters, telling
@@ -46,6 +47,7 @@ class EntryDesk:
             "/sweep": self._sweep,
             "/letters": self._letter,
             "/sink": self._sink,
+            "/ghost": self._ghost,
         }.items():
             self._app.add_url_rule(path, view.__name__, view, methods=["POST"])
 
@@ -86,7 +88,11 @@ class EntryDesk:
                     cure="say `accept = TYPE` under `wire NAME`, or POST to /CIRCUIT/WIRE",
                     http_status=422,
                 )
-            self._entrance.accept([offer for wire in wires for offer in offers_of([event], wire)])
+            if ghosts_among([event]):
+                for wire in wires:
+                    self._entrance.haunt(wire, [event])
+            else:
+                self._entrance.accept([offer for wire in wires for offer in offers_of([event], wire)])
         return Response(status=202)
 
     def _sweep(self) -> Response:
@@ -107,6 +113,10 @@ class EntryDesk:
         with self._sinking:
             Sinks(self._joined.registry, self._joined.store, plan, telling.trouble).flush()
         return Response(status=202)
+
+    def _ghost(self) -> Response:
+        """Begin a walk of ghosts from several wires."""
+        return self._entrance.ghosts.view(self._plan())
 
     def drain(self) -> None:
         """Nothing: what is under way is short."""

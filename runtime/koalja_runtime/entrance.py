@@ -19,11 +19,13 @@ from koalja_fn.engine.plans import CircuitPlan
 from koalja_fn.engine.ringing import News, is_ring
 from koalja_fn.errors import KoaljaError
 from koalja_fn.events import Event
+from koalja_fn.local.ghosting import Walked
 from koalja_fn.local.serving import entry
 from koalja_fn.local.spool import spool_stream, too_large
 from koalja_fn.model import Circuit
 from koalja_runtime import telling
 from koalja_runtime.bells import Bells
+from koalja_runtime.ghosts import Ghosts
 from koalja_runtime.joining import Joined
 
 # Structured events and batches are read in memory, of which a container has little; large data are streamed.
@@ -38,11 +40,16 @@ class Entrance:
         self._joined = joined
         self._bells = bells
         self._plan = plan
+        self.ghosts = Ghosts(joined, bells)
 
     @property
     def circuit(self) -> Circuit:
         """The circuit whose wires these are."""
         return self._plan().circuit
+
+    def haunt(self, wire: str, found: Sequence[Event]) -> list[Walked]:
+        """Have ghosts walk from a wire."""
+        return self.ghosts.enter(self._plan(), wire, found)
 
     def accept(self, offers: Sequence[Offer]) -> list[Receipt]:
         """Put values on wires, all or none; durable when it returns. Then whoever reads them is rung."""
@@ -66,7 +73,13 @@ class Entrance:
 
 def application(entrance: Entrance, joined: Joined) -> Flask:
     """The application that takes values; more routes may be added to it."""
-    app = entry(entrance, LIMITS, spool=joined.scratch / "spool", hosts=None)  # type: ignore[arg-type]
+    app = entry(
+        entrance,  # type: ignore[arg-type]
+        LIMITS,
+        spool=joined.scratch / "spool",
+        hosts=None,
+        ghosts=entrance.haunt,
+    )
 
     @app.after_request
     def as_brokers_want_it(response: Response) -> Response:

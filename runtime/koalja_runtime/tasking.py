@@ -15,10 +15,12 @@ from flask import Response, request
 from koalja_fn.engine.plans import CircuitPlan
 from koalja_fn.engine.working import Span, Worker
 from koalja_fn.errors import KoaljaError, NotFound, Refused
+from koalja_fn.local.ghosting import ghosts_among
 from koalja_fn.local.offering import offers_of
 from koalja_runtime import telling
 from koalja_runtime.bells import Bells
 from koalja_runtime.entrance import Entrance, application, events_of_request, rings
+from koalja_runtime.ghosts import walk_of_ring, wire_of_ring
 from koalja_runtime.joining import Bench, Joined
 from koalja_runtime.settings import Settings
 
@@ -65,7 +67,9 @@ class TaskDesk:
             and environ.get("PATH_INFO", "/") in ("", "/")
             and rings(environ)
         ):
-            start_response(self._rung(span), [("Content-Length", "0")])
+            walk = walk_of_ring(environ)
+            status = self._haunted(walk, wire_of_ring(environ)) if walk else self._rung(span)
+            start_response(status, [("Content-Length", "0")])
             return []
         environ["koalja.span"] = span
         return self._app(environ, start_response)
@@ -74,6 +78,15 @@ class TaskDesk:
         """Work; the status to answer."""
         try:
             self._work(span)
+        except Exception as error:
+            telling.trouble(error)
+            return "503 Service Unavailable"
+        return "202 Accepted"
+
+    def _haunted(self, walk: str, wire: str) -> str:
+        """A ghost has come: look, ring on, and run nothing; the status to answer."""
+        try:
+            self._entrance.ghosts.come(self.worker.post, wire, walk)
         except Exception as error:
             telling.trouble(error)
             return "503 Service Unavailable"
@@ -93,6 +106,9 @@ class TaskDesk:
     def _ring(self) -> Response:
         """Take a doorbell, or foreign events, and work."""
         found = events_of_request(self._joined)
+        if found and ghosts_among(found):
+            self._entrance.haunt(self._source(), found)
+            return Response(status=202)
         if found:
             self._entrance.accept(offers_of(found, self._source()))
         try:
