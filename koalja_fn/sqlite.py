@@ -7,6 +7,7 @@ commit that made it durable (WAL, synchronous=FULL). Several processes may use o
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import threading
 import time
@@ -22,6 +23,7 @@ T = TypeVar("T")
 # A group larger than this makes the first waiter wait longer than an fsync is worth.
 _GROUP = 128
 _BUSY_SECONDS = 60.0
+_LEAST_ROOM = 256 << 10
 
 
 class Tx:
@@ -247,7 +249,7 @@ class Database:
             return RegistryError(f"{self.application} {self.path}: not written", why=repr(error))
         text = str(error)
         cure = ""
-        if "full" in text:
+        if "full" in text or ("I/O error" in text and _is_full(self.path)):
             cure = "free some disk space; nothing that was acknowledged is lost"
         elif "not a database" in text or "malformed" in text:
             cure = "restore the file from a copy, or move it away to start anew"
@@ -256,6 +258,14 @@ class Database:
         elif "readonly" in text or "unable to open" in text:
             cure = "ask as a user who may write to that folder: reading takes locks there, too"
         return RegistryError(f"{self.application} {self.path} can't be used", why=text, cure=cure)
+
+
+def _is_full(path: Path) -> bool:
+    """Whether a disk has no room even for the index of a log: then SQLite speaks of an I/O error."""
+    try:
+        return shutil.disk_usage(path).free < _LEAST_ROOM
+    except OSError:
+        return False
 
 
 def _use_log(connection: sqlite3.Connection) -> None:

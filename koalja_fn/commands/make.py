@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from koalja_fn.commands.shared import emit_json, output_option, reports_errors
+from koalja_fn.commands.shared import emit_json, output_option, reports_errors, signals_call
 from koalja_fn.errors import ProgramError
 
 if TYPE_CHECKING:
@@ -96,18 +95,14 @@ def make(
 
 @contextmanager
 def _until_signalled() -> Iterator[Cancel]:
-    """A flag that ^C and SIGTERM set: programs are ended, and what was finished is kept."""
+    """A flag that ^C, SIGTERM and SIGHUP set: programs are ended, and what was finished is kept."""
     from koalja_fn.program.cancel import Cancel
 
     stop = Cancel()
-    before = {
-        number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)
-    }
     try:
-        yield stop
+        with signals_call(lambda _: stop.set()):
+            yield stop
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         stop.close()
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from koalja_fn.commands.shared import emit_json, output_option, reports_errors
+from koalja_fn.commands.shared import emit_json, output_option, reports_errors, signals_call
 from koalja_fn.errors import Busy
 
 if TYPE_CHECKING:
@@ -272,17 +272,13 @@ def _glimpse(session: Session, value: AnnotatedValue) -> str:
 
 @contextmanager
 def _until_signalled() -> Iterator[threading.Event]:
-    """An event that ^C and SIGTERM set; a second ^C ends at once."""
+    """An event that ^C, SIGTERM and SIGHUP set; a second ^C ends at once."""
     stop = threading.Event()
 
-    def end(number: int, _frame: object) -> None:
+    def end(number: int) -> None:
         if stop.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         stop.set()
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with signals_call(end):
         yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

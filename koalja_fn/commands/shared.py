@@ -6,8 +6,10 @@ import contextlib
 import difflib
 import json
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -40,6 +42,24 @@ def output_option(command: Callable[P, R]) -> Callable[P, R]:
 def emit_json(data: Any) -> None:
     """Print one JSON document on standard output."""
     click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+@contextmanager
+def signals_call(end: Callable[[int], None]) -> Iterator[None]:
+    """Have `end` called by ^C, SIGTERM, and SIGHUP (the terminal was closed) unless it is ignored (nohup)."""
+
+    def call(number: int, _frame: object) -> None:
+        end(number)
+
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, call) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def have_streams() -> None:

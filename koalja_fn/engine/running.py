@@ -7,11 +7,13 @@ looking. A lost ring costs a second at most: a sweep looks at everything that ma
 from __future__ import annotations
 
 import heapq
+import math
 import os
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -28,6 +30,8 @@ from koalja_fn.registry.registry import Transaction
 from koalja_fn.snapshots import Formed, Time, advance, eager
 
 LEASE = 30.0
+# Who waits for an end gives up when nothing could be done for so long.
+PATIENCE = 5.0
 _SWEEP = 1.0
 _IDLE_LOOK = 0.25
 
@@ -90,6 +94,7 @@ class Engine:
         self._active: dict[int, Claim] = {}
         self._dispatching = False
         self._stopping = False
+        self._stuck: tuple[float, Exception] | None = None  # since when the dispatcher fails, and why
         self._remembered: dict[str, Remembered] = {}
         self._work: queue.SimpleQueue[Claim | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -117,10 +122,19 @@ class Engine:
         """There may be something new anywhere."""
         self._ring_tasks(self._circuit.tasks)
 
-    def wait_until_idle(self, interrupted: Callable[[], bool] = lambda: False) -> bool:
-        """Wait until nothing is left that can run without new values; False where interrupted before."""
+    def wait_until_idle(
+        self, interrupted: Callable[[], bool] = lambda: False, patience: float = PATIENCE
+    ) -> bool:
+        """Wait until nothing is left that can run without new values; False where interrupted before.
+
+        Raises:
+            Exception: Nothing could be done for `patience` seconds, as on a full disk; this is why.
+        """
         with self._bell:
             while not (self._stopping or interrupted() or self._is_idle()):
+                since, why = self._stuck or (math.inf, None)
+                if why is not None and time.monotonic() - since > patience:
+                    raise why
                 self._quiet.wait(_IDLE_LOOK)
             return self._is_idle()
 
@@ -139,7 +153,8 @@ class Engine:
             self._services.stop()
         self._cancel.close()
         if self._executor.noticing.changed:
-            self._registry.transact(self._executor.noticing.write)
+            with suppress(KoaljaError):  # what is usual is worth no failure
+                self._registry.transact(self._executor.noticing.write)
 
     # The dispatcher
 
@@ -170,7 +185,9 @@ class Engine:
                         rung |= set(self._circuit.tasks)
                     swept, changed = now, version
                 self._step(rung)
+                self._stuck = None
             except Exception as error:
+                self._stuck = (self._stuck[0] if self._stuck else now, error)
                 self._trouble(error)
                 self._ring_tasks(rung)
                 time.sleep(_SWEEP)

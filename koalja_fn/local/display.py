@@ -7,6 +7,8 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from koalja_fn.engine.executing import Executed
@@ -38,6 +40,13 @@ class Display(Protocol):
 def fits(stream: TextIO) -> bool:
     """Whether a live table makes sense on the stream."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and not os.environ.get("CI")
+
+
+@contextmanager
+def _nobody_need_listen() -> Iterator[None]:
+    """The circuit goes on where nobody reads what is told: a pipe to `head`, a terminal that was closed."""
+    with suppress(OSError, ValueError):
+        yield
 
 
 def line(executed: Executed) -> str:
@@ -79,7 +88,7 @@ class Plain:
 
     def say(self, text: str) -> None:
         """Write a line with the time."""
-        with self._lock:
+        with self._lock, _nobody_need_listen():
             print(f"{time.strftime('%H:%M:%S')} {text}", file=self._stream, flush=True)
 
     def end(self) -> None:
@@ -121,19 +130,22 @@ class Live:
         """Remember a line for the next drawing."""
         self._lines.append(f"{time.strftime('%H:%M:%S')} {text}")
         if self._session is None:
-            print(text, file=self._stream, flush=True)
+            with _nobody_need_listen():
+                print(text, file=self._stream, flush=True)
 
     def end(self) -> None:
         """Draw for the last time."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
-            self._live.update(self._draw(), refresh=True)
-            self._live.stop()
+            with _nobody_need_listen():
+                self._live.update(self._draw(), refresh=True)
+                self._live.stop()
 
     def _refresh(self) -> None:
-        while not self._stop.wait(_REFRESH):
-            self._live.update(self._draw(), refresh=True)
+        with _nobody_need_listen():
+            while not self._stop.wait(_REFRESH):
+                self._live.update(self._draw(), refresh=True)
 
     def _draw(self) -> Any:
         from rich.console import Group

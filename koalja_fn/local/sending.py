@@ -18,12 +18,13 @@ from typing import BinaryIO
 
 from koalja_fn import ids
 from koalja_fn.engine.arriving import Receipt
-from koalja_fn.errors import NotFound, Refused, StoreError, UsageError
+from koalja_fn.errors import NotFound, Refused, UsageError
 from koalja_fn.events import Event
 from koalja_fn.local.intray import Talk, Trays, silent
 from koalja_fn.local.offering import Intake, check_wire, offers_of, patiently, untyped_on
 from koalja_fn.local.patterns import pattern
 from koalja_fn.local.spool import IN_MEMORY, PREFIX, spool_stream
+from koalja_fn.store.disk import explained
 
 SOURCE = "/send"
 SENT_TYPE = "dev.koalja.sent.v1"
@@ -162,13 +163,15 @@ def _lend(payload: bytes | Path, spool: Path) -> bytes | Path:
     """A file that may be taken in place of the user's: another name of a spooled one, else a copy."""
     if isinstance(payload, bytes):
         return payload
-    try:
+    with explained(f"{payload} can't be read or copied"):
         if payload.stat().st_size <= IN_MEMORY:
             return payload.read_bytes()
         spool.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=PREFIX, dir=spool)
-        with os.fdopen(descriptor, "wb") as target, payload.open("rb") as source:
-            shutil.copyfileobj(source, target, 1 << 20)
+        try:
+            with os.fdopen(descriptor, "wb") as target, payload.open("rb") as source:
+                shutil.copyfileobj(source, target, 1 << 20)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)  # half a copy would fill the disk that had no room for it
+            raise
         return Path(name)
-    except OSError as error:
-        raise StoreError(f"{payload} can't be read or copied", why=str(error)) from error

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,8 @@ from koalja_fn.registry import records, snapshots, tasks, values
 from koalja_fn.registry.registry import Transaction
 
 RUN_FILE = "run.json"
+# What goes on being wrong, such as a full disk, is met each second, but told less often.
+_TROUBLE_AGAIN = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +184,14 @@ class Session:
 def session_of(workplace: Workplace, display: Display, *, jobs: int | None = None) -> Session:
     """A session that tells a display; `jobs` programs at once, else four for each core."""
 
+    told: dict[str, float] = {}
+
     def trouble(error: BaseException) -> None:
-        display.say(str(error) if isinstance(error, KoaljaError) else f"unexpected: {error!r}")
+        text = str(error) if isinstance(error, KoaljaError) else f"unexpected: {error!r}"
+        now = time.monotonic()
+        if now - told.get(text, -math.inf) >= _TROUBLE_AGAIN:
+            told[text] = now
+            display.say(text)
 
     cores = len(os.sched_getaffinity(0))
     return Session(workplace, Talk(display.ended, trouble, display.say), jobs=jobs or 4 * cores)

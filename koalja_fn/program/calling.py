@@ -22,7 +22,7 @@ from koalja_fn.program.contract import Job, Limits, OutputFile, Reason, Result
 from koalja_fn.program.environment import clean
 from koalja_fn.program.inputs import Inputs
 from koalja_fn.program.logs import Log
-from koalja_fn.program.scratch import Slot, Yard
+from koalja_fn.program.scratch import OWN, Slot, Yard
 from koalja_fn.program.starting import Spawning, Start, Starter
 from koalja_fn.program.watching import Watch
 from koalja_fn.store import Store
@@ -204,6 +204,7 @@ class Caller:
 
     def _collected(self, call: _Call) -> list[OutputFile]:
         job, types = call.job, dict(call.job.types)
+        outputs.check_beside(call.slot.path, OWN)
         found = outputs.collect(call.slot.out, job.outputs, types, self.limits)
         if found or _is_log(job, call.inputs):
             return found

@@ -57,6 +57,18 @@ def collect(out: str, wires: tuple[str, ...], types: dict[str, str], limits: Lim
     return outputs
 
 
+def check_beside(slot: str, own: frozenset[str]) -> None:
+    """See that nothing was written beside the folder of outputs, where it would be lost without a word.
+
+    Raises:
+        Unfit: There is something in the scratch folder `slot` that is not our `own`, nor a list of files.
+    """
+    for name in os.listdir(slot):  # noqa: PTH208  # a tenth of the time of Path
+        if name not in own and not name.endswith(".list"):
+            cure = "write values below $KOALJA_OUT, other files to $TMPDIR"
+            raise Unfit(f"it wrote {_shown(name)} beside its folders ($KOALJA_OUT/../{_shown(name)}): {cure}")
+
+
 def of_stdout(path: str, wire: str, types: dict[str, str], limits: Limits) -> list[OutputFile]:
     """Return standard output as the value of the only output wire; nothing if it is empty."""
     status = os.lstat(path)

@@ -29,6 +29,8 @@ from koalja_fn.store.disk import seal, write_all
 
 FOLDERS = ("in", "out", "work")
 _FILES = frozenset({"stdout", "stderr"})
+# What we put into a scratch folder ourselves, besides WIRE.list.
+OWN = frozenset({*FOLDERS, *_FILES, "signposts", "snapshot.json"})
 SMALL_INPUT = 16 << 10
 _MOST_LEFT = 1_000
 _KEPT = 20

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 COMMAND = [sys.executable, "-m", "koalja_fn"]
 
 
@@ -27,6 +29,19 @@ def folder_of(home: Path, wiring: str, **programs: str) -> Path:
         path.write_text(text)
         path.chmod(0o755)
     return folder
+
+
+@contextmanager
+def disk_of(path: Path, size: str) -> Iterator[Path]:
+    """A small disk of its own, in memory."""
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "koalja-test", str(path)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("mounting a small disk takes root and CAP_SYS_ADMIN; run the tests in such a container")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
 def koalja(*args: object, stdin: str | bytes = b"", timeout: float = 60, **more: Any) -> Any:

@@ -67,9 +67,7 @@ def test_only_the_newest_failures_are_kept(bench: Bench) -> None:
 
 
 def test_a_successful_scratch_folder_is_cleared_whatever_is_in_it(bench: Bench) -> None:
-    script = (
-        "mkdir -p a/b/c; touch a/b/c/d; chmod 000 a/b; chmod 500 a; ln -s /etc link; touch ../x; mkdir ../y"
-    )
+    script = "mkdir -p a/b/c; touch a/b/c/d; chmod 000 a/b; chmod 500 a; ln -s /etc link; touch ../x.list"
     for _ in range(3):
         result = bench.sh(script)
         assert result.ok
