@@ -28,6 +28,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "failures": ("failures", "List dead letters and refused events."),
     "retry": ("failures", "Run dead letters again."),
     "skip": ("failures", "Give up dead letters, on record."),
+    "gc": ("gc", "Delete payloads that nobody needs any more."),
     "pack": ("pack", "Make an image of each task, with no Dockerfile."),
     "render": ("render", "Print what a circuit is on a cluster, for GitOps."),
     "install": ("install", "Make a namespace of a cluster ready for circuits."),
@@ -40,7 +41,7 @@ VERBS: dict[str, tuple[str, str]] = {
 }
 
 
-_REMOTE = frozenset({"list", "describe", "trace", "visits", "log", "map", "failures", "retry", "skip"})
+_REMOTE = frozenset({"list", "describe", "trace", "visits", "log", "map", "failures", "retry", "skip", "gc"})
 # They run in the console of a deployed circuit where `--cluster` is among their words.
 
 

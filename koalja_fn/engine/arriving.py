@@ -12,9 +12,11 @@ from pathlib import Path
 from koalja_fn import ids
 from koalja_fn.engine import backlog
 from koalja_fn.engine.plans import CircuitPlan, TaskPlan
-from koalja_fn.errors import Conflict, Full, NotFound
+from koalja_fn.engine.purging import bring_back
+from koalja_fn.errors import Conflict, Full, NotFound, StoreError
 from koalja_fn.model import AnnotatedValue, Circuit
-from koalja_fn.registry import Registry, records, values
+from koalja_fn.registry import Registry, purging, records, values
+from koalja_fn.registry.purging import Purged
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.registry.values import End
 from koalja_fn.store import Store, Stored
@@ -99,10 +101,9 @@ class Intake:
         candidates = [
             self._candidate(offer, stored) for offer, stored in zip(offers, self._put(offers), strict=True)
         ]
+        again = [offer.payload for offer in offers]
         try:
-            receipts = self._registry.transact(
-                lambda tx: arrive(tx, self._registry.clock, self._plan, candidates)
-            )
+            receipts = self._named(lambda tx: arrive(tx, self._registry.clock, self._plan, candidates), again)
         except ConflictingEvent as conflict:
             self._registry.transact(partial(self._refuse, conflict))
             raise conflict.error() from None
@@ -158,12 +159,39 @@ class Intake:
             self._refuse(conflict, tx)
 
         try:
-            receipt = self._registry.transact(step)[0]
+            receipt = self._named(step, [path])[0]
         except ConflictingEvent as conflict:
             self._registry.transact(partial(refuse, conflict=conflict))
             raise conflict.error() from None
         self._ring({wire})
         return receipt
+
+    def _named(
+        self, step: Callable[[Transaction], list[Receipt]], again: Sequence[bytes | Path]
+    ) -> list[Receipt]:
+        """Run a step that names payloads; those that are being purged are stored again.
+
+        Raises:
+            StoreError: One went that nobody here has any more; the sender has it.
+        """
+        while True:
+            try:
+                return self._registry.transact(step)
+            except Purged as purged:
+                lost = set(bring_back(self._registry, self._store, purged.digests))
+            if lost:
+                lost -= {self._store.put_bytes(one).digest for one in again if isinstance(one, bytes)}
+                lost -= {
+                    self._store.put_file(one).digest
+                    for one in again
+                    if isinstance(one, Path) and one.exists()
+                }
+            if lost:
+                raise StoreError(
+                    "a payload was purged while it came in",
+                    why="the same bytes were here before, and nobody needed them",
+                    cure="send it again",
+                )
 
     def _refuse(self, conflict: ConflictingEvent, tx: Transaction) -> None:
         conflict.write(tx, self._registry.clock(), self._plan.id)
@@ -260,12 +288,15 @@ def arrive(
     Raises:
         ConflictingEvent: An id is known with another digest; nothing is placed.
         Full: A reader's backlog is full; nothing is placed.
+        Purged: A payload is purged, or was; nothing is placed.
     """
     wires = sorted({c.offer.wire for c in candidates})
+    sparing = purging.watch(tx, [c.stored.digest for c in candidates])
     ends, known = values.hold_and_look(tx, [plan.wires[wire] for wire in wires], [c.id for c in candidates])
     full = backlog.full_reader(tx, plan, wires)
     if full is not None:
         raise _full(full)
+    sparing()
     receipts: dict[int, Receipt] = {}
     for wire in wires:
         mine = {n: c for n, c in enumerate(candidates) if c.offer.wire == wire}

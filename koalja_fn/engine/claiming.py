@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from koalja_fn.engine import backlog
 from koalja_fn.engine.plans import CircuitPlan, TaskPlan
 from koalja_fn.model import AnnotatedValue
-from koalja_fn.registry import caching, lookups, records, snapshots, tasks, values
+from koalja_fn.registry import caching, lookups, purging, records, snapshots, tasks, values
 from koalja_fn.registry.lookups import Lookup
 from koalja_fn.registry.records import Attempt
 from koalja_fn.registry.registry import Transaction
@@ -112,16 +112,19 @@ def complete(
 
     Raises:
         Fenced: The claim was lost; nothing is written.
+        Purged: Some of its payloads are purged, or were; nothing is written.
     """
     tasks.hold(tx, claim.plan.id)
     now = clock()
     if not snapshots.finish(tx, claim.rid, claim.fence, "done", now):
         raise Fenced
+    sparing = purging.watch(tx, _named(ending))
     settle(tx, claim.plan, claim.rid, 1)
     placed: dict[str, list[AnnotatedValue]] = {}
     for value in ending.values:
         placed.setdefault(value.wire, []).append(value)
     ends = values.hold(tx, [circuit.wires[wire] for wire in placed])
+    sparing()
     for wire, outputs in placed.items():
         _place(tx, clock, circuit.wires[wire], ends[circuit.wires[wire]], outputs, claim.rid)
     _record(tx, now, claim, ending, "done")
@@ -226,6 +229,30 @@ def at(value: AnnotatedValue, position: int, arrived: int) -> AnnotatedValue:
     return replace(value, position=position, arrived=arrived)
 
 
+def _named(ending: Ending) -> set[str]:
+    """The payloads that a commit names."""
+    bodies = [body for one in ending.lookups for body in (one.asked, one.told)]
+    return {value.digest for value in ending.values} | {body.digest for body in bodies if body.kept}
+
+
+def _kept(tx: Transaction, asked: Sequence[Lookup]) -> list[Lookup]:
+    """Look-ups, whose bodies count as not kept where they are purged."""
+    digests = {body.digest for one in asked for body in (one.asked, one.told) if body.kept}
+    try:
+        purging.spare(tx, digests)
+    except purging.Purged as purged:
+        gone = set(purged.digests)
+        return [
+            replace(
+                one,
+                asked=replace(one.asked, kept=one.asked.kept and one.asked.digest not in gone),
+                told=replace(one.told, kept=one.told.kept and one.told.digest not in gone),
+            )
+            for one in asked
+        ]
+    return list(asked)
+
+
 def _record(tx: Transaction, now: int, claim: Claim, ending: Ending, outcome: str) -> None:
     records.attempted(
         tx,
@@ -246,6 +273,8 @@ def _record(tx: Transaction, now: int, claim: Claim, ending: Ending, outcome: st
         ),
     )
     if ending.lookups:
+        if outcome != "done":  # no reason not to record the failure: then they are known by their digests
+            ending = replace(ending, lookups=_kept(tx, ending.lookups))
         lookups.record(tx, claim.plan.id, claim.rid, claim.attempt, ending.lookups)
     for remark in ending.remarks:
         records.remark(tx, claim.plan.id, claim.rid, now, remark.kind, remark.text, remark.body)

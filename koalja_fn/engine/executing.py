@@ -13,6 +13,7 @@ from koalja_fn.engine.claiming import Claim, Ending, Fenced, Remark
 from koalja_fn.engine.keys import Answering
 from koalja_fn.engine.noticing import Noticing
 from koalja_fn.engine.plans import CircuitPlan, TaskPlan
+from koalja_fn.engine.purging import bring_back
 from koalja_fn.engine.reusing import CACHED, Found, Reuse, stayed
 from koalja_fn.errors import StoreError
 from koalja_fn.lookups import Asking
@@ -22,6 +23,7 @@ from koalja_fn.program.cancel import Cancel
 from koalja_fn.program.contract import Job, OutputFile, Reason, Result
 from koalja_fn.registry import Registry, snapshots
 from koalja_fn.registry.lookups import Lookup
+from koalja_fn.registry.purging import Purged
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.registry.snapshots import Members
 from koalja_fn.store import Store, Stored
@@ -261,11 +263,22 @@ class Executor:
             wires = claiming.complete(tx, self._registry.clock, self._circuit, claim, ending)
             return wires, follow(tx)
 
-        try:
-            wires, following = self._registry.transact(step)
-        except Fenced:
-            return Executed(claim, "lost", ending)
+        while True:
+            try:
+                wires, following = self._registry.transact(step)
+                break
+            except Fenced:
+                return Executed(claim, "lost", ending)
+            except Purged as purged:
+                if bring_back(self._registry, self._store, purged.digests):
+                    return self._again(claim, ending)
         return Executed(claim, "done", ending, frozenset(wires), following=following)
+
+    def _again(self, claim: Claim, ending: Ending) -> Executed:
+        """Its outputs were the same as some that were being purged, and went with them: it is run again."""
+        ending = replace(ending, reason="store", message="its outputs were purged at this moment", values=())
+        self._registry.transact(lambda tx: claiming.release(tx, self._registry.clock(), claim, ending))
+        return Executed(claim, "cancelled", ending)
 
     def _fail(self, claim: Claim, ending: Ending) -> Executed:
         try:

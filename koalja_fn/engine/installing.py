@@ -18,7 +18,7 @@ from koalja_fn.errors import NotFound
 from koalja_fn.model import Circuit
 from koalja_fn.plain import plain_circuit
 from koalja_fn.program.locating import Located
-from koalja_fn.registry import records, snapshots, tasks
+from koalja_fn.registry import purging, records, snapshots, tasks
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.registry.tasks import LinkRow, LogRecord, TaskRow
 from koalja_fn.snapshots import (
@@ -104,7 +104,10 @@ def _add(
 ) -> tuple[TaskPlan, list[Change]]:
     """A task that was never here: in a circuit's first deploy its links start at the beginning."""
     beginning = first or plan.task.start == "beginning"
-    starts = {w: 0 if beginning else tasks.head(tx, plan.wires[w]) for w in plan.spec.wires}
+    starts = {
+        w: purging.purged_to(tx, plan.wires[w]) if beginning else tasks.head(tx, plan.wires[w])
+        for w in plan.spec.wires
+    }
     wired = Wiring(plan.spec, starts, {}, 1)
     state = fresh(plan.spec, starts)
     every = now if not plan.streams and plan.task.every else None
@@ -207,7 +210,9 @@ def _relink(
 
 def _start(tx: Transaction, plan: TaskPlan, wire: str) -> int:
     """Where a link that was never there begins."""
-    return 0 if plan.task.start == "beginning" else tasks.head(tx, plan.wires[wire])
+    if plan.task.start == "beginning":  # or rather with the first value that is kept
+        return purging.purged_to(tx, plan.wires[wire])
+    return tasks.head(tx, plan.wires[wire])
 
 
 def _unused(tx: Transaction, known: TaskRow, old: Spec, state: State, link: LinkRow) -> int:

@@ -17,6 +17,7 @@ from koalja_fn.engine.executing import Executed, Executor
 from koalja_fn.engine.running import Engine
 from koalja_fn.engine.serving import services_of
 from koalja_fn.engine.sinking import Sinks
+from koalja_fn.engine.tidying import Tidying
 from koalja_fn.errors import KoaljaError
 from koalja_fn.local.display import Display
 from koalja_fn.local.ghosting import ghosts_of, store_of
@@ -73,6 +74,7 @@ class Session:
             say=talk.say,
         )
         self.sinks = Sinks(registry, store, plan, talk.trouble, endpoint=workplace.endpoint)
+        self.tidying = Tidying(registry, store, plan, talk.trouble)
         self.intake: Intake = workplace.intake(self.ring)
         self.ghosts = ghosts_of(registry, plan, store_of(workplace.folder, workplace.state))
         self.executed = 0
@@ -83,6 +85,7 @@ class Session:
         """Begin."""
         self.engine.start()
         self.sinks.start()
+        self.tidying.start()
 
     def ring(self, wires: set[str]) -> None:
         """There is something new on these wires."""
@@ -96,6 +99,7 @@ class Session:
         """
         if self.services is not None:
             self.unserved = self.services.waiting()
+        self.tidying.stop()
         self.engine.stop()
         self.sinks.stop()
         self._caller.close()

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from koalja_fn.engine.purging import bring_back, name
 from koalja_fn.model import AnnotatedValue, Task
 from koalja_fn.program.cancel import Cancel
 from koalja_fn.pull import keys
@@ -242,6 +243,7 @@ class Course:
         """A source's payload may be gone from the store, while the file is still there."""
         if not value.snapshot and not self._site.store.has(value.digest):
             self._sampler.renew(self._samples[value.digest])
+            bring_back(self._site.registry, self._site.store, [value.digest])
 
     def _take(self, done: Done) -> None:
         execution = done.execution
@@ -293,4 +295,4 @@ class Course:
                     making.keep_last(tx, self._site.found.circuit.name, task, numbers, count)
 
         if kept or force:
-            self._site.registry.transact(step)
+            name(self._site.registry, self._site.store, step)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from koalja_fn.model import AnnotatedValue
+from koalja_fn.registry import purging
 from koalja_fn.registry.registry import Transaction
 
 _VALUE = "id, made, circuit, wire, idx, digest, size, type, name, lineage, hops, at, path"
@@ -65,7 +66,13 @@ def end_run(tx: Transaction, number: int, now: int, executed: int, cached: int, 
 
 
 def keep(tx: Transaction, made: Made, values: Iterable[AnnotatedValue]) -> None:
-    """Keep an execution and its values; what was known under its key before is replaced."""
+    """Keep an execution and its values; what was known under its key before is replaced.
+
+    Raises:
+        Purged: Payloads of its values are purged, or were.
+    """
+    values = tuple(values)
+    purging.spare(tx, [value.digest for value in values])
     tx.run("DELETE FROM made_value WHERE made = ?", made.key)
     tx.run("DELETE FROM made WHERE id = ?", made.key)
     tx.run(
@@ -84,6 +91,8 @@ def keep(tx: Transaction, made: Made, values: Iterable[AnnotatedValue]) -> None:
 
 def keep_samples(tx: Transaction, values: Iterable[tuple[AnnotatedValue, str]]) -> None:
     """Keep files that were sampled: values and the paths that they came from."""
+    values = tuple(values)
+    purging.unmark(tx, [value.digest for value, _ in values])
     _keep_values(tx, "", values)
 
 

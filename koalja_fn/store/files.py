@@ -199,6 +199,15 @@ class FileStore:
         if self._small.size(name) is not None:
             self._small.delete(name)
 
+    def delete_many(self, digests: Sequence[str]) -> None:
+        """Forget several payloads, with one wait for the disk for all small ones."""
+        names = [hex_of(digest) for digest in digests]
+        for digest, name in zip(digests, names, strict=True):
+            with disk.explained(f"payload {digest} can't be deleted"):
+                self._large.delete(name)
+                (self.root / "plain" / name[:2] / name[2:]).unlink(missing_ok=True)
+        self._small.delete_many(names)
+
     def verify(self, digest: str) -> bool:
         """Whether the payload is there and its bytes still have this digest."""
         name = hex_of(digest)

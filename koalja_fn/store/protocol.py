@@ -120,6 +120,10 @@ class Store(Protocol):
         """Forget the payload; nothing happens if it is not there."""
         ...
 
+    def delete_many(self, digests: Sequence[str]) -> None:
+        """Forget several payloads, with one wait for the disk for all small ones."""
+        ...
+
     def verify(self, digest: str) -> bool:
         """Whether the payload is there and its bytes still have this digest; reads all of it."""
         ...

@@ -98,6 +98,14 @@ class SmallRows:
         with _as_store_error():
             self._db.transact(lambda tx: tx.run("DELETE FROM small WHERE digest = ?", bytes.fromhex(name)))
 
+    def delete_many(self, names: Sequence[str]) -> None:
+        """Forget payloads, in one transaction."""
+        for name in names:
+            self._forget(name)
+        rows = [(bytes.fromhex(name),) for name in names]
+        with _as_store_error():
+            self._db.transact(lambda tx: tx.many("DELETE FROM small WHERE digest = ?", rows))
+
     def names(self) -> Iterator[str]:
         """Yield all digests, a page at a time."""
         last = b""

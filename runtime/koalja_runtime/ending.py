@@ -58,7 +58,7 @@ def _job(settings: Settings) -> int:
 
 def _sweep(settings: Settings) -> int:
     """Ring for what nobody rang for."""
-    from koalja_fn.engine import sweeping
+    from koalja_fn.engine import sweeping, tidying
     from koalja_runtime.bells import Bells
     from koalja_runtime.joining import Joined
 
@@ -69,6 +69,7 @@ def _sweep(settings: Settings) -> int:
         for task, count in sweeping.sweep(joined.registry, attached.plan).items():
             bells.call(task, count)
         bells.flush()
+        tidying.tidy(joined.registry, joined.store, attached.plan)
     finally:
         joined.close()
     return 0

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from flask import Response
 
-from koalja_fn.engine import sweeping
+from koalja_fn.engine import sweeping, tidying
 from koalja_fn.engine.plans import CircuitPlan
 from koalja_fn.engine.sinking import Sinks
 from koalja_fn.errors import Refused
@@ -100,6 +100,7 @@ class EntryDesk:
         for task, count in sweeping.sweep(self._joined.registry, self._plan()).items():
             self._bells.call(task, count)
         self._bells.flush()
+        tidying.tidy(self._joined.registry, self._joined.store, self._plan())
         return Response(status=202)
 
     def _letter(self) -> Response:

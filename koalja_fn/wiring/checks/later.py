@@ -15,7 +15,6 @@ _TASK = {
 }
 _WIRE = {
     "confined": "`run` does not confine payloads",
-    "keep": "`run` keeps all payloads",
 }
 
 
