@@ -16,7 +16,7 @@ class WithBuildpacks(build_py):
         if not self.editable_mode:
             target = Path(self.build_lib) / "koalja_fn" / "_shipped"
             shutil.rmtree(target, ignore_errors=True)
-            left_out = shutil.ignore_patterns("wheels", "__pycache__", ".lock", ".gitignore")
+            left_out = shutil.ignore_patterns("wheels", ".wheels-*", "__pycache__", ".lock", ".gitignore")
             shutil.copytree(Path(__file__).parent / "buildpacks", target, ignore=left_out)
 
 

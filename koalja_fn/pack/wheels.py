@@ -27,6 +27,7 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 _TAGS = ("manylinux2014", "manylinux_2_17", "manylinux_2_28")
 _PACKAGE = Path(__file__).resolve().parents[1]
 _SHIPPED = _PACKAGE / "_shipped"
+_NEW = ".wheels-"
 _KINDS = (".py", ".lark", ".sql", ".json")
 
 
@@ -85,13 +86,21 @@ def _unfolded(shipped: Path, digest: str) -> Path:
 
 
 def collect(folder: Path) -> Path:
-    """Build our wheel, fetch the others', and write their common digest."""
+    """Build our wheel, fetch the others', and write their common digest.
+
+    They come in at once: a pack that reads there meanwhile finds whole wheels.
+    """
     import shutil
     import tempfile
 
+    from koalja_fn.pack.swapping import swap
+
     home = folder / "koalja" / "wheels"
-    with tempfile.TemporaryDirectory(prefix="koalja-wheels-") as scratch:
-        made = Path(scratch)
+    home.mkdir(exist_ok=True)
+    source = _source_digest(folder)
+    made = Path(tempfile.mkdtemp(prefix=_NEW, dir=folder))
+    try:
+        made.chmod(0o755)
         _write_ours(made / "koalja_fn-0-py3-none-any.whl")
         pins = ["-r", str(folder / "koalja" / PINS)]
         _pip(["download", "--quiet", "--no-deps", "--only-binary=:all:", "-d", str(made), *pins])
@@ -99,13 +108,15 @@ def collect(folder: Path) -> Path:
         for version in PYTHONS:
             words = ["--no-deps", "--only-binary=:all:", "--python-version", version, *compiled]
             _pip(["download", "--quiet", "-d", str(made), *words])
-        home.mkdir(exist_ok=True)
-        for old in home.glob("*.whl"):
-            old.unlink()
-        for wheel in made.glob("*.whl"):
-            shutil.copyfile(wheel, home / wheel.name)
-    (home / "digest").write_text(_digest(home))
-    (home / "source").write_text(_source_digest(folder))
+        (made / "digest").write_text(_digest(made))
+        (made / "source").write_text(source)
+        swap(made, home)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+    for old in folder.glob(f"{_NEW}*"):  # of times before; the last ones may still be read
+        if old != made:
+            shutil.rmtree(old, ignore_errors=True)
     return home
 
 
