@@ -14,6 +14,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "init": ("init", "Make a folder with a circuit that runs."),
     "run": ("run", "Run a circuit on this machine."),
     "make": ("make", "Ask for a wire: only what changed is made again."),
+    "recompute": ("recompute", "Make old results again with the code as it is now."),
     "send": ("send", "Send a value to a wire."),
     "check": ("check", "Find what is wrong with a circuit, all at once."),
     "ghost": ("ghost", "Show where data would go, without any."),

@@ -118,7 +118,7 @@ def complete(
     now = clock()
     if not snapshots.finish(tx, claim.rid, claim.fence, "done", now):
         raise Fenced
-    sparing = purging.watch(tx, _named(ending))
+    sparing = purging.watch(tx, named(ending))
     settle(tx, claim.plan, claim.rid, 1)
     placed: dict[str, list[AnnotatedValue]] = {}
     for value in ending.values:
@@ -126,8 +126,8 @@ def complete(
     ends = values.hold(tx, [circuit.wires[wire] for wire in placed])
     sparing()
     for wire, outputs in placed.items():
-        _place(tx, clock, circuit.wires[wire], ends[circuit.wires[wire]], outputs, claim.rid)
-    _record(tx, now, claim, ending, "done")
+        place(tx, clock, circuit.wires[wire], ends[circuit.wires[wire]], outputs, claim.rid)
+    record(tx, now, claim, ending, "done")
     if ending.key:
         caching.keep(tx, ending.key, claim.rid)
     return set(placed)
@@ -164,7 +164,7 @@ def release(tx: Transaction, now: int, claim: Claim, ending: Ending | None = Non
     tasks.hold(tx, claim.plan.id)
     given_back = snapshots.put_back(tx, claim.rid, claim.fence, claim.formed, counted=False)
     if given_back and ending is not None:
-        _record(tx, now, claim, ending, "cancelled")
+        record(tx, now, claim, ending, "cancelled")
 
 
 def settle(tx: Transaction, plan: TaskPlan, rid: int, sign: int) -> None:
@@ -203,18 +203,19 @@ def _end(tx: Transaction, now: int, claim: Claim, ending: Ending, outcome: str) 
         due = now + pause
         if not snapshots.put_back(tx, claim.rid, claim.fence, due, counted=True):
             raise Fenced
-    _record(tx, now, claim, ending, outcome)
+    record(tx, now, claim, ending, outcome)
     return due
 
 
-def _place(
+def place(
     tx: Transaction,
     clock: Callable[[], int],
     wire: int,
     end: End,
     outputs: list[AnnotatedValue],
-    snapshot: int,
+    snapshot: int | None,
 ) -> None:
+    """Put values at a wire's end, which is held."""
     placed: list[AnnotatedValue] = []
     latest = end.latest
     for position, value in enumerate(outputs, end.head):
@@ -229,7 +230,7 @@ def at(value: AnnotatedValue, position: int, arrived: int) -> AnnotatedValue:
     return replace(value, position=position, arrived=arrived)
 
 
-def _named(ending: Ending) -> set[str]:
+def named(ending: Ending) -> set[str]:
     """The payloads that a commit names."""
     bodies = [body for one in ending.lookups for body in (one.asked, one.told)]
     return {value.digest for value in ending.values} | {body.digest for body in bodies if body.kept}
@@ -253,7 +254,8 @@ def _kept(tx: Transaction, asked: Sequence[Lookup]) -> list[Lookup]:
     return list(asked)
 
 
-def _record(tx: Transaction, now: int, claim: Claim, ending: Ending, outcome: str) -> None:
+def record(tx: Transaction, now: int, claim: Claim, ending: Ending, outcome: str) -> None:
+    """Put an attempt that ended on record, and what came of it besides values."""
     records.attempted(
         tx,
         Attempt(

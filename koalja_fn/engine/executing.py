@@ -76,10 +76,14 @@ class Lookups(Protocol):
         ...
 
 
+Commit = Callable[[Transaction, Callable[[], int], CircuitPlan, Claim, Ending], set[str]]
+
+
 class Executor:
     """Executes claims; called from as many threads at once as one likes.
 
-    Without `lookups`, tasks that ask services are told no address.
+    Without `lookups`, tasks that ask services are told no address. `commit` is the step that writes what
+    came of an execution; it raises `Fenced` where the claim was lost.
     """
 
     def __init__(
@@ -89,7 +93,9 @@ class Executor:
         caller: Caller,
         circuit: CircuitPlan,
         lookups: Lookups | None = None,
+        commit: Commit = claiming.complete,
     ) -> None:
+        self._commit = commit
         self.noticing = Noticing(registry)
         self._registry = registry
         self._store = store
@@ -260,7 +266,7 @@ class Executor:
                 ending = replace(ending, remarks=[*ending.remarks, *odd])
 
         def step(tx: Transaction) -> tuple[set[str], Claim | None]:
-            wires = claiming.complete(tx, self._registry.clock, self._circuit, claim, ending)
+            wires = self._commit(tx, self._registry.clock, self._circuit, claim, ending)
             return wires, follow(tx)
 
         while True:

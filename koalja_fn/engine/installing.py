@@ -131,7 +131,7 @@ def _keep(tx: Transaction, now: int, known: TaskRow, plan: TaskPlan) -> tuple[Ta
     generation = known.generation
     if known.spec != plan.spec.to_json():
         generation += 1
-        _rewire(tx, now, known, plan, generation)
+        rewire(tx, now, known, plan, generation)
         changes.append(Change(plan.name, "rewired", f"generation {generation}"))
     if not plan.streams:
         when = (known.due or now) if plan.task.every else None
@@ -139,7 +139,15 @@ def _keep(tx: Transaction, now: int, known: TaskRow, plan: TaskPlan) -> tuple[Ta
     return replace(plan, id=known.id, generation=generation), changes
 
 
-def _rewire(tx: Transaction, now: int, known: TaskRow, plan: TaskPlan, generation: int) -> None:
+def rewire(
+    tx: Transaction,
+    now: int,
+    known: TaskRow,
+    plan: TaskPlan,
+    generation: int,
+    begins: Mapping[str, int] | None = None,
+) -> None:
+    """Put a task's new inputs or policy in force; `begins` says where links begin that were never there."""
     now = max(now, known.latest)
     old = Spec.from_json(known.spec)
     state = current_state(tx, old, known, None)
@@ -152,7 +160,10 @@ def _rewire(tx: Transaction, now: int, known: TaskRow, plan: TaskPlan, generatio
             continue
         for wire in item.wires:
             link = links.get(wire)
-            starts[wire] = _start(tx, plan, wire) if link is None else _unused(tx, known, old, state, link)
+            if link is not None:
+                starts[wire] = _unused(tx, known, old, state, link)
+            else:
+                starts[wire] = begins[wire] if begins is not None else _start(tx, plan, wire)
         if item.indexed:
             bases[item.name] = snapshots.next_feed_index(tx, known.id, item.name)
     for left in stragglers(old, state, plan.spec):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from koalja_fn.engine.taking import read
+from koalja_fn.engine.taking import Taken, read
 from koalja_fn.registry import tasks
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.registry.tasks import LogRecord, TaskRow
@@ -62,7 +62,7 @@ def current_state(tx: Transaction, spec: Spec, row: TaskRow, remembered: Remembe
         return remembered.state
     state = State.from_json(row.state)
     for record in tasks.log_after(tx, row.id, row.state_at):
-        state, _ = advance(spec, state, events_of(tx, row.id, spec, record))
+        state, _ = advance(spec, state, events_of(tx, spec, record))
     return state
 
 
@@ -89,18 +89,21 @@ def replay(tx: Transaction, task: int) -> Iterator[Replayed]:
             continue
         assert wiring is not None, "a log begins with its wiring"
         assert state is not None
-        state, outcomes = advance(wiring.spec, state, events_of(tx, task, wiring.spec, record))
+        state, outcomes = advance(wiring.spec, state, events_of(tx, wiring.spec, record))
         yield Replayed(record, wiring, outcomes, state)
 
 
-def events_of(tx: Transaction, task: int, spec: Spec, record: LogRecord) -> list[Event]:
+def events_of(tx: Transaction, spec: Spec, record: LogRecord) -> list[Event]:
     """The core's events that a record stands for."""
     if record.kind == "time":
         return [Time(record.at)]
     if record.kind == "free":
         return [Free()]
-    if record.wire is None or record.first is None or record.last is None:
+    return [t.arrival for t in taken_by(tx, spec, record)]
+
+
+def taken_by(tx: Transaction, spec: Spec, record: LogRecord) -> list[Taken]:
+    """The values that a record of kind `run` took up."""
+    if record.wire is None or record.row is None or record.first is None or record.last is None:
         return []
-    wire = tasks.wire_row(tx, task, record.wire)
-    count = record.last - record.first + 1
-    return [t.arrival for t in read(tx, spec, wire, record.wire, record.first, count)]
+    return read(tx, spec, record.row, record.wire, record.first, record.last - record.first + 1)

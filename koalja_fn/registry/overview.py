@@ -105,8 +105,9 @@ class Cursors:
 
 
 def circuits(tx: Transaction) -> list[CircuitRow]:
-    """All circuits of the registry, by name."""
-    return [CircuitRow(*row) for row in tx.all("SELECT id, name, created, wiring FROM circuit ORDER BY name")]
+    """All circuits of the registry, by name; the worlds of recomputes (`lanes.WORLD`) are none."""
+    rows = tx.all("SELECT id, name, created, wiring FROM circuit WHERE name NOT LIKE '%~%' ORDER BY name")
+    return [CircuitRow(*row) for row in rows]
 
 
 def tasks(tx: Transaction, circuit: int) -> list[TaskCounts]:

@@ -46,7 +46,7 @@ class LinkRow:
 
 @dataclass(frozen=True, slots=True)
 class LogRecord:
-    """One record of a task's log; `wire` is the wire's name where there is one."""
+    """One record of a task's log; `wire` is the wire's name where there is one, `row` its row when read."""
 
     seq: int
     kind: str
@@ -55,6 +55,7 @@ class LogRecord:
     first: int | None = None
     last: int | None = None
     body: str | None = None
+    row: int | None = None
 
 
 _TASK = "id, name, generation, epoch, spec, state, state_at, log_head, formed, due, retired, latest"
@@ -182,7 +183,7 @@ def append(tx: Transaction, task: int, records: Iterable[LogRecord], wires: Mapp
 def log_after(tx: Transaction, task: int, seq: int) -> list[LogRecord]:
     """Records of the log after record `seq`, in order."""
     rows = tx.all(
-        "SELECT l.seq, l.kind, l.at, w.name, l.first, l.last, l.body FROM log l"
+        "SELECT l.seq, l.kind, l.at, w.name, l.first, l.last, l.body, l.wire FROM log l"
         " LEFT JOIN wire w ON w.id = l.wire WHERE l.task = ? AND l.seq > ? ORDER BY l.seq",
         task,
         seq,
@@ -197,9 +198,14 @@ def soonest(tx: Transaction, circuit: int) -> int | None:
 
 
 def wire_row(tx: Transaction, task: int, name: str) -> int:
-    """Row of a wire of the task's circuit."""
+    """Row of a wire of the task's circuit; a lane has the wires of its own, and else its circuit's."""
     row = tx.one(
         "SELECT w.id FROM wire w JOIN task t ON t.circuit = w.circuit WHERE t.id = ? AND w.name = ?",
+        task,
+        name,
+    ) or tx.one(
+        "SELECT w.id FROM wire w JOIN recompute r ON r.circuit = w.circuit JOIN task t ON t.circuit = r.world"
+        " WHERE t.id = ? AND w.name = ?",
         task,
         name,
     )

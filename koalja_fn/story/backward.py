@@ -8,6 +8,7 @@ from dataclasses import replace
 from koalja_fn.registry import stories, values
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.story.passport import Limits, Passport, Stop, Visit
+from koalja_fn.story.superseding import marks
 from koalja_fn.story.visiting import visit
 from koalja_fn.story.words import plural
 
@@ -88,4 +89,5 @@ def backward(tx: Transaction, start: str, limits: Limits) -> Passport | None:
     if not way.stops and not way.visits:
         return None
     visits = {key: replace(v, made=tuple(way.made.get(key, ()))) for key, v in way.visits.items()}
-    return Passport(start, False, way.stops, visits, tuple(way.notes()))
+    found = marks(tx, (*way.stops, *visits))
+    return Passport(start, False, way.stops, visits, tuple(way.notes()), found)

@@ -10,12 +10,14 @@ from typing import Any
 
 from koalja_fn.engine.usual import Usual
 from koalja_fn.model import Buffer, Circuit, Rate, Task
-from koalja_fn.registry import overview, stories
+from koalja_fn.registry import lanes, overview, stories
+from koalja_fn.registry.lanes import Recompute
 from koalja_fn.registry.overview import CircuitRow, TaskCounts, VersionRow, WireRow
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.registry.rows import RemarkRow
 from koalja_fn.snapshots import Spec
 from koalja_fn.story.passport import remark_json
+from koalja_fn.story.superseding import recompute_json
 from koalja_fn.story.usually import usual_json
 from koalja_fn.story.words import iso
 
@@ -126,6 +128,7 @@ class ConceptMap:
     circuit: str
     tasks: tuple[TaskConcept, ...]
     wires: tuple[WireConcept, ...]
+    recomputes: tuple[Recompute, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """One document."""
@@ -133,6 +136,7 @@ class ConceptMap:
             "circuit": self.circuit,
             "tasks": [t.to_json() for t in self.tasks],
             "wires": [w.to_json() for w in self.wires],
+            "recomputes": [recompute_json(r) for r in self.recomputes],
         }
 
 
@@ -143,7 +147,7 @@ def concept_map(tx: Transaction, circuit: CircuitRow, design: Circuit | None) ->
         for counts in overview.tasks(tx, circuit.id)
     )
     wires = tuple(_wire(tx, row, tasks) for row in overview.wires(tx, circuit.id))
-    return ConceptMap(circuit.name, tasks, wires)
+    return ConceptMap(circuit.name, tasks, wires, tuple(lanes.all_of(tx, circuit.id)))
 
 
 def task_concept(tx: Transaction, counts: TaskCounts, design: Task | None) -> TaskConcept:

@@ -12,6 +12,7 @@ from koalja_fn.registry.registry import Transaction
 from koalja_fn.registry.rows import FormedRow, ReaderRow
 from koalja_fn.snapshots import Spec
 from koalja_fn.story.passport import Limits, Passport, Reading, Stop, Visit
+from koalja_fn.story.superseding import marks
 from koalja_fn.story.visiting import visit
 from koalja_fn.story.words import plural
 
@@ -172,4 +173,5 @@ def forward(tx: Transaction, start: str, limits: Limits) -> Passport | None:
     else:
         return None
     way.go()
-    return Passport(start, True, way.stops, way.visits, tuple(way.notes()))
+    found = marks(tx, (*way.stops, *way.visits))
+    return Passport(start, True, way.stops, way.visits, tuple(way.notes()), found)

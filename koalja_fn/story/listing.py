@@ -8,6 +8,7 @@ from koalja_fn.model import AnnotatedValue
 from koalja_fn.registry.rows import FormedRow
 from koalja_fn.story.overview import CircuitLine, TaskLine, WireLine, maker
 from koalja_fn.story.passport import cause
+from koalja_fn.story.superseding import is_superseded
 from koalja_fn.story.words import local, short, size
 
 
@@ -77,7 +78,16 @@ def values_table(found: Sequence[AnnotatedValue]) -> Iterator[str]:
 def snapshots_table(found: Sequence[FormedRow]) -> Iterator[str]:
     """One line for each snapshot."""
     rows = [
-        (local(f.formed), f.name, f.number + 1, short(f.id), f.state, f.attempts, _cause(f)) for f in found
+        (
+            local(f.formed),
+            f.name,
+            f.number + 1,
+            short(f.id),
+            f"{f.state}, superseded" if is_superseded(f) else f.state,
+            f.attempts,
+            _cause(f),
+        )
+        for f in found
     ]
     return table(("FORMED", "TASK", "NUMBER", "ID", "STATE", "ATTEMPTS", "CAUSE"), rows)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from koalja_fn.engine.usual import spread
 from koalja_fn.story.concept_map import ConceptMap, Reads, TaskConcept, WireConcept
+from koalja_fn.story.superseding import recompute_line
 from koalja_fn.story.telling import remark_text
 from koalja_fn.story.usually import usual_text
 from koalja_fn.story.words import local, plural, version
@@ -28,6 +29,9 @@ def _lines(told: ConceptMap) -> Iterator[str]:
     for task in told.tasks:
         yield ""
         yield from task_lines(task)
+    if told.recomputes:
+        yield ""
+    yield from (recompute_line(one) for one in told.recomputes)
 
 
 def _topology(told: ConceptMap) -> Iterator[str]:

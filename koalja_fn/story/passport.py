@@ -7,12 +7,13 @@ others. Each value and each snapshot is in it once, whatever loops and shared an
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from koalja_fn.model import AnnotatedValue
 from koalja_fn.registry.lookups import Body, LookupRow
 from koalja_fn.registry.rows import AttemptRow, FormedRow, PassedRow, RemarkRow
+from koalja_fn.story.superseding import Marks, circuit_of, is_superseded, mark_json
 from koalja_fn.story.words import iso
 
 
@@ -175,6 +176,7 @@ class Passport:
     stops: dict[str, Stop]
     visits: dict[str, Visit]
     notes: tuple[str, ...] = ()
+    marks: Marks = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """One document: lists in order of distance."""
@@ -184,6 +186,7 @@ class Passport:
             "values": [stop.to_json() for stop in self.stops.values()],
             "snapshots": [visit.to_json() for visit in self.visits.values()],
             "notes": list(self.notes),
+            "superseding": {key: [mark_json(key, one) for one in some] for key, some in self.marks.items()},
         }
 
 
@@ -191,7 +194,7 @@ def value_json(value: AnnotatedValue) -> dict[str, Any]:
     """A value for programs: position from 1, times in UTC."""
     return {
         "id": value.id,
-        "circuit": value.circuit,
+        "circuit": circuit_of(value.circuit),
         "wire": value.wire,
         "position": value.position + 1,
         "arrived": iso(value.arrived),
@@ -213,11 +216,12 @@ def formed_json(row: FormedRow) -> dict[str, Any]:
     """A snapshot for programs: number from 1, its cause with the position from 1."""
     return {
         "id": row.id,
-        "circuit": row.circuit,
+        "circuit": circuit_of(row.circuit),
         "task": row.name,
         "number": row.number + 1,
         "generation": row.generation,
         "state": row.state,
+        "superseded": is_superseded(row),
         "formed": iso(row.formed),
         "cause": cause(row),
         "finished": iso(row.finished),

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from koalja_fn.registry.lookups import LookupRow
 from koalja_fn.registry.rows import AttemptRow, RemarkRow
 from koalja_fn.story.passport import Passport, Reading, Stop, Visit, Window, cause
+from koalja_fn.story.superseding import mark_text
 from koalja_fn.story.words import digest, duration, local, plural, positions, short, size, version
 
 # Further steps are told at this indentation: a loop may go round a thousand times.
@@ -69,6 +70,7 @@ class _Teller:
             return
         what = f"{name}  {short(value.id)}  {size(value.size)} {value.type}  {digest(value.digest)}"
         yield self._line(value.arrived, what, depth, arrow)
+        yield from self._marks(value.id, depth)
         if not value.snapshot:
             yield self._line(0, f"[from outside: {_sender(stop)}]", depth + 1, "->")
         if not self.passport.forward and value.snapshot:
@@ -79,6 +81,11 @@ class _Teller:
                 yield self._line(0, f"[made by {by}: not followed]", depth + 1, "->")
         for reading in stop.readings:
             self._reading(reading, depth + 1, value.id, following)
+
+    def _marks(self, id: str, depth: int) -> Iterator[str]:
+        """What took the place of a value or snapshot, and whose place it took."""
+        for one in self.passport.marks.get(id, ()):
+            yield self._line(0, mark_text(id, one), depth + 1, "->")
 
     def _reading(self, reading: Reading, depth: int, origin: str, following: list[_Step]) -> None:
         if reading.state != "used":
@@ -95,6 +102,7 @@ class _Teller:
             yield self._line(formed.formed, f"{name}  (told at {self.numbers[formed.id]})", depth, arrow)
             return
         yield self._line(formed.formed, f"{name} {formed.state}{_because(visit)}", depth, arrow)
+        yield from self._marks(formed.id, depth)
         for window in visit.windows:
             yield from (self._line(0, text, depth + 1, "->") for text in window_texts(window))
         for attempt in visit.attempts:

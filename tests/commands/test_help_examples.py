@@ -78,6 +78,11 @@ def examples(verb: str) -> list[str]:
     return textwrap.dedent(block[1]).splitlines()
 
 
+def dead_letters(folder: Path) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = json.loads(koalja("failures", folder, "-o", "json").stdout)["letters"]
+    return found
+
+
 def real_ids(line: str, home: Path) -> str:
     """The line with the id of a dead letter, or of a value, in place of those that nobody has."""
     made_up = re.search(r"(?<![\w-])(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{4,8}(?![\w-])", line)
@@ -85,7 +90,11 @@ def real_ids(line: str, home: Path) -> str:
         return line
     folder = home / "weather" if "weather" in line else home
     if re.search(r"koalja-fn (retry|skip)", line):
-        letters = json.loads(koalja("failures", folder, "-o", "json").stdout)["letters"]
+        letters = dead_letters(folder)
+        if not letters:  # another verb's examples have given them all up
+            koalja("send", folder, "wind", "-d", "bad")
+            koalja("run", "--once", "-q", folder)
+            letters = dead_letters(folder)
         return line.replace(made_up[0], letters[0]["id"])
     values = json.loads(koalja("list", folder, "values", "-o", "json").stdout)["values"]
     return line.replace(made_up[0], values[-1]["id"][:12])
@@ -121,6 +130,12 @@ def test_the_examples_of_a_verb_run(home: Path, verb: str) -> None:
         status, said = run_example(real_ids(line, home), home)
         if verb in ("retry", "skip") and status == 0:
             koalja("run", "--once", "-q", home)  # what was retried fails again, for the next example
-        expected = {0, 130} if ENDLESS.search(line) else {0, 4} if "run --once" in line else {0}
+        expected = (
+            {0, 130}
+            if ENDLESS.search(line)
+            else {0, 4}
+            if "run --once" in line or verb == "recompute"
+            else {0}
+        )
         assert status in expected, (line, status, said)
         assert "Traceback" not in said, (line, said)

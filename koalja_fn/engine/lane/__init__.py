@@ -1,0 +1,1 @@
+"""Recompute: a lane beside the live circuit, where recorded logs are replayed (docs/recompute.md)."""

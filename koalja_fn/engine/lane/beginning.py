@@ -1,0 +1,206 @@
+"""What a recompute would redo, and its beginning: the lane's rows, and which results are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from koalja_fn.engine.lane.choosing import Reach, reach
+from koalja_fn.engine.plans import CircuitPlan
+from koalja_fn.errors import NotFound, UsageError
+from koalja_fn.registry import lanes, tasks
+from koalja_fn.registry.lanes import Recompute
+from koalja_fn.registry.registry import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is to be redone. `named`: the task that a person named; `since`: µs, of when snapshots formed.
+
+    `roots` are the tasks whose own snapshots are asked for; others are redone where their inputs differ.
+    """
+
+    roots: tuple[str, ...] = ()
+    named: bool = False
+    since: int = 0
+    only_failed: bool = False
+    effects: bool = False
+    replay_lookups: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """As the registry keeps it."""
+        return {
+            "roots": list(self.roots),
+            "named": self.named,
+            "since": self.since,
+            "onlyFailed": self.only_failed,
+            "effects": self.effects,
+            "replayLookups": self.replay_lookups,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Options:
+        """Read it back."""
+        return cls(
+            tuple(data["roots"]),
+            data["named"],
+            data["since"],
+            data["onlyFailed"],
+            data["effects"],
+            data["replayLookups"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A task of a lane: how many snapshots will, or at most may, be redone, and why."""
+
+    task: str
+    count: int
+    certain: bool
+    why: str
+    versions: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is."""
+        return {
+            "task": self.task,
+            "snapshots": self.count,
+            "certain": self.certain,
+            "why": self.why,
+            "versions": list(self.versions),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What a recompute would do; nothing where no task is asked for."""
+
+    options: Options
+    reach: Reach
+    tasks: tuple[Planned, ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "tasks": [task.to_json() for task in self.tasks],
+            "wires": list(self.reach.wires),
+            "loops": list(self.reach.loops),
+            "notes": list(self.notes),
+        }
+
+
+def prospect(
+    tx: Transaction,
+    plan: CircuitPlan,
+    *,
+    task: str | None = None,
+    among: Sequence[str] | None = None,
+    since: int = 0,
+    only_failed: bool = False,
+    effects: bool = False,
+    replay_lookups: bool = False,
+) -> Prospect:
+    """Look what is to be redone: of one task, or of all whose results another version of their code made.
+
+    `among` restricts the latter to some tasks.
+
+    Raises:
+        NotFound: There is no such task.
+    """
+    if task is not None and task not in plan.tasks:
+        known = ", ".join(plan.tasks)
+        raise NotFound(f"no task {task!r} in circuit {plan.circuit.name}", cure=f"there are: {known}")
+    roots: dict[str, Planned] = {}
+    notes: list[str] = []
+    for name, one in plan.tasks.items():
+        if task not in (None, name) or (among is not None and name not in among):
+            continue
+        planned = _asked_for(tx, plan, name, since, named=task is not None, failed=only_failed)
+        if not planned.count:
+            continue
+        if not one.streams and task is None:
+            notes.append(
+                f"{name} has no inputs: what it found then can't be found again; --task {name} runs it anew"
+            )
+        elif one.task.service:
+            notes.append(f"{name} is a service: it runs on its latest snapshot, with its code as it is now")
+        else:
+            roots[name] = planned
+    options = Options(tuple(roots), task is not None, since, only_failed, effects, replay_lookups)
+    reached = reach(plan.circuit, tuple(roots))
+    found = tuple(roots.get(name) or _downstream(tx, plan, name, reached) for name in reached.tasks)
+    return Prospect(options, reached, found, (*notes, *_notes(plan, reached, effects=effects)))
+
+
+def begin(tx: Transaction, now: int, plan: CircuitPlan, wanted: Prospect) -> Recompute:
+    """Draw an epoch, and make the lane.
+
+    Raises:
+        UsageError: What lies downstream can't be replayed.
+    """
+    tasks.hold_circuit(tx, plan.id)
+    for name in wanted.reach.tasks:
+        if lanes.is_discarded(tx, plan.tasks[name].id):
+            raise UsageError(
+                f"task {name} can't be replayed",
+                why="values that waited for it were dropped once with --discard",
+                cure="there is no way round it in this version",
+            )
+    for name in wanted.reach.wires:
+        waiting = lanes.retired_readers(tx, plan.wires[name])
+        if waiting:
+            raise UsageError(
+                f"wire {name} can't be recomputed",
+                why=f"values of it wait for what was taken out of the circuit: {', '.join(waiting)}",
+                cure=f"koalja-fn run --discard {waiting[0]}, or put it back",
+            )
+    made = lanes.insert(tx, plan.id, now, wanted.options.to_json())
+    for name in wanted.reach.wires:
+        lanes.add_wire(tx, made.id, plan.wires[name], made.world)
+    for place, name in enumerate(wanted.reach.tasks):
+        lanes.add_task(tx, made.id, place, plan.tasks[name].id, made.world, made.epoch)
+    return made
+
+
+def _asked_for(
+    tx: Transaction, plan: CircuitPlan, name: str, since: int, *, named: bool, failed: bool
+) -> Planned:
+    one = plan.tasks[name]
+    version = one.code.version
+    count, versions = lanes.outdated(tx, one.id, version, since, failed=failed)
+    if failed:
+        return Planned(name, count, True, "its dead letters are tried again")
+    if named:
+        count = lanes.finished(tx, one.id, since)
+    if versions:
+        why = f"its code is {_short(version)}, its results are by {', '.join(map(_short, versions))}"
+    else:
+        why = "it was named"
+    return Planned(name, count, True, why, (*versions, version))
+
+
+def _downstream(tx: Transaction, plan: CircuitPlan, name: str, reached: Reach) -> Planned:
+    wires = [wire for wire in plan.tasks[name].spec.wires if wire in reached.wires]
+    count = lanes.finished(tx, plan.tasks[name].id, 0)
+    return Planned(name, count, False, f"it reads {', '.join(wires)}, where values may differ")
+
+
+def _notes(plan: CircuitPlan, reached: Reach, *, effects: bool) -> Iterator[str]:
+    for wire in reached.loops:
+        yield f"a loop goes through {wire}: it is gone round once, and the values of {wire} stay as they are"
+    if effects:
+        return
+    for name in reached.tasks:
+        task = plan.tasks[name].task
+        if not task.outputs:
+            yield f"{name} has effects only: it is not run again without --effects"
+    for wire in reached.wires:
+        if plan.circuit.wires[wire].sink:
+            yield f"{wire} is written out (`to`): new values of old snapshots are not, without --effects"
+
+
+def _short(version: str) -> str:
+    return version.removeprefix("sha256:")[:8]

@@ -1,0 +1,285 @@
+"""Running a lane: replay, execute, come up to the cut, and at the end take the live tasks' place.
+
+All that a lane has come to is in the registry: it is gone on with after a crash as if nothing had been. One
+process at a time runs it, which has the circuit's folder.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from koalja_fn.engine import claiming
+from koalja_fn.engine.claiming import Claim, Ending
+from koalja_fn.engine.executing import Executed, Executor, Lookups
+from koalja_fn.engine.lane.beginning import Options
+from koalja_fn.engine.lane.placing import Placing, times
+from koalja_fn.engine.lane.replaying import Replay
+from koalja_fn.engine.plans import CircuitPlan, TaskPlan
+from koalja_fn.program.calling import Caller
+from koalja_fn.program.cancel import Cancel
+from koalja_fn.registry import Registry, lanes, records, snapshots, tasks
+from koalja_fn.registry.lanes import LaneTask, LaneWire, Pair, Recompute
+from koalja_fn.registry.registry import Transaction
+from koalja_fn.registry.snapshots import Members
+from koalja_fn.store import Store
+
+_LEASE = 3600.0
+_LOOK = 0.2
+# Records and snapshots that are left for the moment at which live work pauses.
+_LITTLE = 20
+_EFFECTS = "not run again by a recompute without --effects"
+
+Executing = Callable[[Claim, Cancel | None], Executed]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a lane is: a task's snapshot that was settled, and how; `left` of that task are next."""
+
+    task: str
+    how: str
+    left: int
+
+
+class Lane:
+    """A recompute that is under way. `plan` is the live circuit's."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        recompute: Recompute,
+        plan: CircuitPlan,
+        told: Callable[[Progress], None] = lambda _: None,
+    ) -> None:
+        self.recompute = recompute
+        self.options = Options.from_json(recompute.options)
+        self._registry = registry
+        self._live = plan
+        self._told = told
+        self._owner = f"{os.uname().nodename}:{os.getpid()}:{time.time_ns()}:lane"
+        self._tasks: dict[str, LaneTask] = {}
+        self._wires: dict[str, LaneWire] = {}
+        registry.transact(self._take_up)
+        self.plan = self._plan()
+        self._replays = {
+            name: Replay(recompute.id, self.plan.tasks[name], task.old, self._wires, self.plan.wires)
+            for name, task in self._tasks.items()
+        }
+        self._placings = {
+            name: Placing(recompute, self.plan.tasks[name], task.old, self._wires)
+            for name, task in self._tasks.items()
+        }
+        self._at: dict[int, tuple[Pair, int]] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tasks that take part, producers before readers."""
+        return tuple(self._tasks)
+
+    def executor(self, store: Store, caller: Caller, lookups: Lookups | None) -> Executor:
+        """What executes the lane's claims: as any other, but for the places of its outputs."""
+        return Executor(self._registry, store, caller, self.plan, lookups, self.commit)
+
+    def catch_up(self, execute: Executing, stop: Cancel | None = None) -> bool:
+        """Come up to a cut that is where the live tasks are now; False where stopped before."""
+        self._registry.transact(self._cut)
+        for name in self._tasks:
+            if not self._replay(name, stop) or not self._execute(name, execute, stop):
+                return False
+            self._registry.transact(self._placings[name].look_on)
+        return True
+
+    @property
+    def behind(self) -> int:
+        """How much of what the live tasks have done is not in the lane yet."""
+        return self._registry.read(lambda tx: lanes.behind(tx, self.recompute.id))
+
+    @property
+    def close(self) -> bool:
+        """Whether so little is left that live work may pause for it."""
+        return self.behind <= _LITTLE
+
+    def switch(self) -> bool:
+        """Let the lane's tasks and wires take the live ones' place; False where something is left to do."""
+        return self._registry.transact(self._switch)
+
+    def switched_plan(self) -> CircuitPlan:
+        """The live circuit's plan from then on."""
+        return self.plan
+
+    # Steps
+
+    def _take_up(self, tx: Transaction) -> None:
+        """What an earlier process had claimed is ready again."""
+        for task in lanes.lane_tasks(tx, self.recompute.id):
+            self._tasks[task.name] = task
+            lanes.free(tx, task.new)
+            version = self._live.tasks[task.name].code.version
+            run = self._live.tasks[task.name].task.run or ""
+            records.keep_version(tx, task.new, version, run, self._registry.clock())
+        for wire in lanes.lane_wires(tx, self.recompute.id):
+            self._wires[wire.name] = wire
+
+    def _plan(self) -> CircuitPlan:
+        rows = {**self._live.wires, **{name: wire.new for name, wire in self._wires.items()}}
+        plans: dict[str, TaskPlan] = {}
+        for name, plan in self._live.tasks.items():
+            own = {wire: rows[wire] for wire in plan.wires}
+            task = self._tasks.get(name)
+            plans[name] = replace(plan, id=task.new if task else plan.id, wires=own)
+        return replace(self._live, wires=rows, tasks=plans)
+
+    def _cut(self, tx: Transaction) -> None:
+        tasks.hold_circuit(tx, self.recompute.circuit)
+        now = self._registry.clock()
+        lanes.cut(tx, self.recompute.id, now)
+        self.recompute = replace(self.recompute, cut=now)
+        self._tasks = {task.name: task for task in lanes.lane_tasks(tx, self.recompute.id)}
+        for wire in lanes.lane_wires(tx, self.recompute.id):
+            self._wires[wire.name] = wire
+        for name, task in self._tasks.items():
+            self._placings[name] = Placing(self.recompute, self.plan.tasks[name], task.old, self._wires)
+
+    def _replay(self, name: str, stop: Cancel | None) -> bool:
+        task, replay = self._tasks[name], self._replays[name]
+        while task.seq < task.until:
+            if stop is not None and stop.is_set:
+                return False
+            place = task
+
+            def step(tx: Transaction, place: LaneTask = place) -> int:
+                return replay.step(tx, place)
+
+            task = replace(task, seq=self._registry.transact(step))
+        self._registry.transact(lambda tx: replay.catch_up(tx, task.seq))
+        self._registry.transact(lambda tx: replay.flush(tx, self.recompute.cut))
+        return True
+
+    def _execute(self, name: str, execute: Executing, stop: Cancel | None) -> bool:
+        """Settle the task's snapshots whose counterparts are finished, in their order."""
+        plan = self.plan.tasks[name]
+        found = self._registry.read(lambda tx: lanes.pairs(tx, self.recompute.id, plan.id))
+        due = times([p for p in found if p.old is None or p.old_state in ("done", "dead", "skipped")])
+        for number, (at, pair) in enumerate(due):
+            if stop is not None and stop.is_set:
+                return False
+            how = self._registry.read(lambda tx, pair=pair: self._verdict(tx, name, pair))  # type: ignore[misc]
+            if how == "again" and not self._run(plan, pair, at, execute, stop):
+                return False
+            if how != "again":
+                self._registry.transact(
+                    lambda tx, pair=pair, how=how: self._settle(tx, name, pair, how)  # type: ignore[misc]
+                )
+            self._told(Progress(name, how, len(due) - number - 1))
+        return True
+
+    def _verdict(self, tx: Transaction, name: str, pair: Pair) -> str:
+        """What becomes of a snapshot: again (its program is run), kept, skipped, or done (a service's)."""
+        plan = self.plan.tasks[name]
+        if pair.old_state == "skipped":
+            return "skipped"
+        changed = pair.old is None or not _alike(
+            snapshots.members(tx, pair.old), snapshots.members(tx, pair.rid)
+        )
+        if plan.task.service:
+            return "done" if changed else "kept"
+        wanted = name in self.options.roots and self._wants(tx, plan, pair)
+        if not changed and not wanted:
+            return "kept"
+        if not plan.task.outputs and not self.options.effects and pair.old_state != "dead":
+            return "skipped"
+        return "again"
+
+    def _wants(self, tx: Transaction, plan: TaskPlan, pair: Pair) -> bool:
+        """Whether a result is asked for, its inputs aside."""
+        if pair.old is None or pair.old_formed < self.options.since:
+            return False
+        if self.options.only_failed:
+            return pair.old_state == "dead"
+        return self.options.named or lanes.version_of(tx, pair.old) != plan.code.version
+
+    def _settle(self, tx: Transaction, name: str, pair: Pair, how: str) -> None:
+        placing, plan = self._placings[name], self.plan.tasks[name]
+        if how == "kept":
+            placing.keep(tx, pair)
+            return
+        now = self._registry.clock()
+        placing.leave(tx, pair, how, now)
+        if how == "skipped" and pair.old_state != "skipped":
+            records.remark(tx, plan.id, pair.rid, now, "skipped", _EFFECTS)
+
+    def _run(self, plan: TaskPlan, pair: Pair, at: int, execute: Executing, stop: Cancel | None) -> bool:
+        """Execute until it is done or a dead letter; False where stopped before."""
+        due = pair.due
+        while True:
+            while (wait := due - self._registry.clock()) > 0:
+                if stop is not None and stop.is_set:
+                    return False
+                time.sleep(min(_LOOK, wait / 1e6))
+            claim = self._registry.transact(lambda tx: self._claim(tx, plan, pair.rid))
+            self._at[pair.rid] = pair, at
+            executed = execute(claim, stop)
+            if executed.outcome in ("cancelled", "lost"):
+                return False
+            if executed.due is None:
+                return True
+            due = executed.due
+
+    def _claim(self, tx: Transaction, plan: TaskPlan, rid: int) -> Claim:
+        now = self._registry.clock()
+        found = snapshots.by_rid(tx, rid)
+        assert found is not None
+        snapshots.claim(tx, rid, self._owner, plan.code.version, now, now + round(_LEASE * claiming.SECOND))
+        return Claim(
+            plan, rid, found.id, found.number, found.attempts + 1, found.fence + 1, now, found.formed
+        )
+
+    def commit(
+        self, tx: Transaction, clock: Callable[[], int], _: CircuitPlan, claim: Claim, ending: Ending
+    ) -> set[str]:
+        """The step that writes what came of an execution: outputs take the places of old ones."""
+        pair, at = self._at[claim.rid]
+        self._placings[claim.plan.name].complete(tx, clock(), claim, ending, pair, at)
+        return set()
+
+    def _switch(self, tx: Transaction) -> bool:
+        tasks.hold_circuit(tx, self.recompute.circuit)
+        if lanes.behind(tx, self.recompute.id):
+            return False
+        now = self._registry.clock()
+        for wire in self._wires.values():
+            lanes.sink_behind(tx, wire, effects=self.options.effects)
+        counts = lanes.counts(tx, self.recompute.id)
+        lanes.swap(tx, self.recompute, list(self._tasks.values()), list(self._wires.values()))
+        for task in self._tasks.values():
+            some = counts.get(task.name, {})
+            text = f"recompute {self.recompute.epoch}: {_counted(some)}"
+            records.remark(
+                tx, task.new, None, now, "recomputed", text, {"epoch": self.recompute.epoch, **some}
+            )
+        lanes.end(tx, self.recompute.id, "done", now, {"tasks": counts})
+        return True
+
+
+def _alike(old: Sequence[Members], new: Sequence[Members]) -> bool:
+    """Whether two snapshots give a program the same: the same files in the same order, and annotations."""
+    return [_given(m) for m in old] == [_given(m) for m in new]
+
+
+def _given(members: Members) -> object:
+    given = [(v.digest, v.type, v.name, v.wire, dict(v.attributes)) for v in members.values]
+    return members.input, given, members.fresh
+
+
+def _counted(some: Mapping[str, int]) -> str:
+    words = {
+        "again": "made again",
+        "kept": "kept",
+        "gone": "gone",
+        "extra": "new",
+        "skipped": "not run again",
+    }
+    return ", ".join(f"{count} {words.get(how, how)}" for how, count in some.items()) or "nothing to do"
