@@ -205,6 +205,11 @@ class Circuit:
         """The task that puts values on the wire; None for a source."""
         return next((t for t in self.tasks if wire in t.output_wires), None)
 
+    def asked(self, task: Task) -> tuple[Task, ...]:
+        """The services of the circuit that a task asks."""
+        wires = {item.wires[0] for item in task.inputs if item.implicit}
+        return tuple(t for t in self.tasks if any(o.implicit and o.wire in wires for o in t.outputs))
+
     @property
     def sources(self) -> tuple[str, ...]:
         """Wires that no task feeds and some task reads, sorted."""

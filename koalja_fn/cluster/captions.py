@@ -39,6 +39,8 @@ def _service(item: Object, task: str) -> str:
     template = item["spec"]["template"]
     if not task:
         return "where data come in: POST to /CIRCUIT/WIRE."
+    if item["metadata"]["labels"][LABEL_PART] == "service":
+        return f"service {task}; a pod while it is asked."
     places = template["metadata"]["annotations"]["autoscaling.knative.dev/target"]
     most = template["metadata"]["annotations"]["autoscaling.knative.dev/max-scale"]
     return f"task {task}; {places} at once in a pod, 0 to {most} pods."

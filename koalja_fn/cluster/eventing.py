@@ -81,7 +81,7 @@ def triggers(place: Deployed) -> list[Object]:
 def _links(place: Deployed) -> list[Object]:
     circuit = place.circuit.name
     found = []
-    for task in place.services:
+    for task in place.rung:
         subscriber = {"ref": service_reference(place, names.task(circuit, task.name))}
         for wire in dict.fromkeys(wire for item in task.streams for wire in item.wires):
             name = names.link(circuit, task.name, wire)
@@ -92,7 +92,7 @@ def _links(place: Deployed) -> list[Object]:
 def _own_rings(place: Deployed) -> list[Object]:
     circuit = place.circuit.name
     found = []
-    for task in place.services:
+    for task in place.rung:
         heard = {"type": RING_TYPE, "koaljacircuit": armour(circuit), "koaljatask": armour(task.name)}
         subscriber = {"ref": service_reference(place, names.task(circuit, task.name))}
         name = names.own_rings(circuit, task.name)

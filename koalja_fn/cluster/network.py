@@ -16,6 +16,8 @@ from koalja_fn.cluster.settings import reach
 _DNS = 53
 _NAMESPACE = "kubernetes.io/metadata.name"
 _EVENTING = "knative-eventing"
+# Whoever asks a service gets there by the activator, or by the gateway of the network layer.
+_GATEWAYS = ("knative-serving", "kourier-system", "istio-system", "contour-internal")
 
 
 def policies(place: Deployed) -> list[Object]:
@@ -23,6 +25,7 @@ def policies(place: Deployed) -> list[Object]:
     ranges = reach(place.settings.egress)
     if not ranges:
         return []
+    reached = (_EVENTING, *(_GATEWAYS if place.offering else ()))
     selected = {LABEL_MANAGER: MANAGER, LABEL_CIRCUIT: place.circuit.name}
     return [
         {
@@ -34,13 +37,17 @@ def policies(place: Deployed) -> list[Object]:
                 "policyTypes": ["Egress"],
                 "egress": [
                     {"ports": [{"protocol": way, "port": _DNS} for way in ("UDP", "TCP")]},
-                    {"to": [{"namespaceSelector": {"matchLabels": {_NAMESPACE: _EVENTING}}}]},
+                    {"to": [_of_namespace(one) for one in reached]},
                     {"to": [{"podSelector": {}}]},
                     *(_range(*one) for one in ranges),
                 ],
             },
         }
     ]
+
+
+def _of_namespace(name: str) -> dict[str, Any]:
+    return {"namespaceSelector": {"matchLabels": {_NAMESPACE: name}}}
 
 
 def _range(network: str, port: int | None) -> dict[str, Any]:

@@ -45,6 +45,16 @@ class Deployed:
         return tuple(t for t in self.circuit.tasks if t.mode == "service" and not t.service)
 
     @property
+    def offering(self) -> tuple[Task, ...]:
+        """Tasks that offer a service: a long-running program each, rung as others are, and asked besides."""
+        return tuple(t for t in self.circuit.tasks if t.service)
+
+    @property
+    def rung(self) -> tuple[Task, ...]:
+        """Tasks that have a Knative Service, whose Triggers ring it."""
+        return (*self.services, *self.offering)
+
+    @property
     def jobs(self) -> tuple[Task, ...]:
         """Tasks that run as jobs."""
         return tuple(t for t in self.circuit.tasks if t.mode == "job" and not t.service)
@@ -94,6 +104,11 @@ def well_known_address(settings: Settings, namespace: str, name: str) -> str:
     """Where Brokers of a class listen by default; the truth is in a Broker's status."""
     usual = _INGRESSES.get(settings.broker_class, _INGRESSES[MULTI_TENANT])
     return usual.format(namespace=namespace, name=name)
+
+
+def service_address(place: Deployed, task: str) -> str:
+    """Where a service is asked from inside the cluster."""
+    return f"http://{names.task(place.circuit.name, task)}.{place.namespace}.svc.cluster.local"
 
 
 def entry_reference(place: Deployed) -> dict[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from koalja_fn.cluster.place import Deployed
+from koalja_fn.cluster.place import Deployed, service_address
 from koalja_fn.cluster.settings import REGISTRY_KEY, REGISTRY_SECRET, SERVICE_ACCOUNT, STORE_SECRET
 
 SCRATCH = "/scratch"
@@ -55,6 +55,9 @@ def environment(place: Deployed, role: str, task: str, more: dict[str, str]) -> 
         after["AWS_ENDPOINT_URL_S3"] = settings.endpoint
     if place.broker:
         after["KOALJA_BROKER"] = place.broker
+    named = place.circuit.task(task)
+    if asked := place.circuit.asked(named) if named else ():
+        after["KOALJA_SERVICES"] = " ".join(f"{one.name}={service_address(place, one.name)}" for one in asked)
     after |= {"KOALJA_SCRATCH": SCRATCH, "HOME": SCRATCH, "TMPDIR": SCRATCH, **more}
     registry = {
         "name": "KOALJA_REGISTRY",

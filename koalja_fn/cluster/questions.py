@@ -103,8 +103,16 @@ def _elastic(task: Task) -> list[Input]:
 
 
 def _free(circuit: Circuit, task: Task) -> list[str]:
-    """What a ready snapshot s needs to be claimed: none before it under `strict`, no full reader."""
+    """What a ready snapshot s needs to be claimed.
+
+    None before it under `strict`, no full reader, and the services that it asks have come up.
+    """
     found = []
+    for one in circuit.asked(task):
+        found.append(
+            "EXISTS (SELECT 1 FROM snapshot d JOIN task r ON r.id = d.task WHERE r.circuit = c.id"
+            f" AND r.name = {_text(one.name)} AND d.state = 'done')"
+        )
     if task.strict:
         found.append(
             "NOT EXISTS (SELECT 1 FROM snapshot d WHERE d.task = t.id AND d.number < s.number"

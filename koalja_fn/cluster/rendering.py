@@ -68,20 +68,12 @@ def console(
 
 def left_out(circuit: Circuit) -> list[str]:
     """What of a circuit is not on the cluster, a line for people each."""
-    return (
-        [
-            f"task {task.name} offers a service, which runs on one machine only so far: its values wait"
-            for task in circuit.tasks
-            if task.service
-        ]
-        + [
-            f"wire {wire.name}: `from = {wire.source}` is not looked at on a cluster; POST to the entry"
-            for wire in circuit.wires.values()
-            if wire.source
-        ]
-        + [
-            f"wire {wire.name}: `to = {wire.sink}` names files, which a cluster has not; its values stay here"
-            for wire in circuit.wires.values()
-            if wire.sink and not is_address(wire.sink)
-        ]
-    )
+    return [
+        f"wire {wire.name}: `from = {wire.source}` is not looked at on a cluster; POST to the entry"
+        for wire in circuit.wires.values()
+        if wire.source
+    ] + [
+        f"wire {wire.name}: `to = {wire.sink}` names files, which a cluster has not; its values stay here"
+        for wire in circuit.wires.values()
+        if wire.sink and not is_address(wire.sink)
+    ]

@@ -23,6 +23,11 @@ BESIDES = 8
 """Requests that a pod takes beyond its places, so that rings that find no place are answered at once."""
 
 _ENTRY_PLACES = 16
+# Look-ups that a service's pod hands on at once; more wait in its queue-proxy.
+_SERVICE_PLACES = 32
+# Its process may take long to start; each look-up within this time spares that.
+_KEPT = "5m"
+_LOCAL = {"networking.knative.dev/visibility": "cluster-local"}
 _AUTOSCALING = "autoscaling.knative.dev"
 
 
@@ -33,14 +38,28 @@ def entry(place: Deployed) -> Object:
 
 
 def tasks(place: Deployed) -> list[Object]:
-    """The tasks that are rung."""
-    return [_task(place, task) for task in place.services]
+    """The tasks that are rung, and those that are asked."""
+    return [
+        *(_task(place, task) for task in place.services),
+        *(_offering(place, task) for task in place.offering),
+    ]
 
 
 def _task(place: Deployed, task: Task) -> Object:
     places, pods_at_most = shares(task, place.settings.places)
     name = names.task(place.circuit.name, task.name)
     return _service(place, name, "task", task.name, places, pods_at_most)
+
+
+def _offering(place: Deployed, task: Task) -> Object:
+    """A service: one pod with one process, there as long as it is asked; only the cluster can reach it."""
+    name = names.task(place.circuit.name, task.name)
+    found = _service(place, name, "service", task.name, _SERVICE_PLACES, 1)
+    found["metadata"]["labels"] |= _LOCAL
+    found["spec"]["template"]["metadata"]["annotations"][
+        f"{_AUTOSCALING}/scale-to-zero-pod-retention-period"
+    ] = _KEPT
+    return found
 
 
 def shares(task: Task, most: int) -> tuple[int, int]:

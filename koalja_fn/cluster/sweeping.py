@@ -19,7 +19,7 @@ _EACH_MINUTE, _EACH_TEN_MINUTES = "* * * * *", "*/10 * * * *"
 
 def jobs(place: Deployed) -> list[Object]:
     """The sweep as a job that KEDA starts when there is something to find."""
-    swept = [*place.services, *place.jobs]
+    swept = [*place.rung, *place.jobs]
     if not place.settings.has_keda or not swept:
         return []
     return [

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from koalja_fn.engine import backlog
 from koalja_fn.engine.plans import CircuitPlan, TaskPlan
 from koalja_fn.model import AnnotatedValue
-from koalja_fn.registry import caching, lookups, purging, records, snapshots, tasks, values
+from koalja_fn.registry import caching, lookups, purging, records, services, snapshots, tasks, values
 from koalja_fn.registry.lookups import Lookup
 from koalja_fn.registry.records import Attempt
 from koalja_fn.registry.registry import Transaction
@@ -79,8 +79,9 @@ def claim(
 ) -> list[Claim]:
     """Claim ready snapshots of a task, as many as it may run at once and `most` at most.
 
-    None while a reader of its outputs has a full backlog, or while a dead letter stops a strict task; none
-    of a service, which has a process in place of executions (`engine.serving`).
+    None while a reader of its outputs has a full backlog, while a dead letter stops a strict task, or before
+    the services that it asks have come up; none of a service, which has a process in place of executions
+    (`engine.serving`).
     """
     if plan.task.service:
         return []
@@ -95,6 +96,8 @@ def claim(
     found = [s for s in at_hand.following[:places] if s.state == "ready" and s.due <= now]
     if not found or backlog.full_reader(tx, circuit, plan.task.output_wires) is not None:
         return []
+    if not services.are_up(tx, (one.id for one in circuit.asked(plan))):
+        return []  # each rings for who asks it when it is
     until = now + round(lease * SECOND)
     for snapshot in found:
         snapshots.claim(tx, snapshot.rid, owner, plan.code.version, now, until)

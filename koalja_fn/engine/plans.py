@@ -68,6 +68,10 @@ class CircuitPlan:
                 found.setdefault(wire, []).append(plan)
         return {wire: tuple(plans) for wire, plans in found.items()}
 
+    def asked(self, plan: TaskPlan) -> list[TaskPlan]:
+        """The services of the circuit that a task asks."""
+        return [self.tasks[task.name] for task in self.circuit.asked(plan.task)]
+
     def readers(self, wires: Iterable[str]) -> list[TaskPlan]:
         """Tasks that read any of these wires, each once."""
         return list({plan.id: plan for wire in wires for plan in self.by_wire.get(wire, ())}.values())
@@ -77,3 +81,13 @@ def wires_of(task: Task, rows: Mapping[str, int]) -> dict[str, int]:
     """The rows of the wires that a task reads or feeds, out of all of its circuit's."""
     names = {wire for item in task.inputs for wire in item.wires} | set(task.output_wires)
     return {name: rows[name] for name in names if name in rows}
+
+
+def offered_wires(plan: TaskPlan) -> frozenset[str]:
+    """The implicit wires that a service offers."""
+    return frozenset(output.wire for output in plan.task.outputs if output.implicit)
+
+
+def asked_wires(plan: TaskPlan) -> tuple[str, ...]:
+    """The implicit wires on which a task asks."""
+    return tuple(item.wires[0] for item in plan.task.inputs if item.implicit)

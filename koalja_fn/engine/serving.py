@@ -11,20 +11,23 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from koalja_fn import ids
 from koalja_fn.engine import claiming
+from koalja_fn.engine.asking import LONGEST, Asked, asks
 from koalja_fn.engine.claiming import SECOND, Claim, Ending, Fenced
 from koalja_fn.engine.executing import Executed, job_of
 from koalja_fn.engine.keys import Answering
 from koalja_fn.engine.plans import CircuitPlan, TaskPlan
-from koalja_fn.errors import StoreError
-from koalja_fn.lookups import Asking, Proxy, Switch, Target, Upstream, outside
+from koalja_fn.errors import KoaljaError, StoreError
+from koalja_fn.lookups import Asking, Proxy, Switch, Target, Upstream
 from koalja_fn.program.calling import Caller
 from koalja_fn.program.serving import Fault, Serving
-from koalja_fn.registry import Registry, lookups, records, services, snapshots, tasks
+from koalja_fn.registry import Registry, lookups, records, services, snapshots, standing, tasks
 from koalja_fn.registry.lookups import Lookup
 from koalja_fn.registry.records import Attempt
 from koalja_fn.registry.registry import Transaction
@@ -37,11 +40,6 @@ _AGAIN = 1.0
 # A process that went on so long had come up well: what ends it is not counted with what ended others before.
 _STEADY = 60.0
 _NOTICE = 10.0
-# How long an outside service may take; one of the circuit's own has its task's `timeout`.
-_OUTSIDE = 60.0
-_LONGEST = 86_400.0
-# The asker is told that nobody answers before its own time is over.
-_SHARE = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +62,45 @@ class _Live:
     asking: Asking | None
 
 
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """How the services of a circuit work together that run in different places.
+
+    `upstreams` are where the services are asked that do not run here. `lease` is how many seconds a claim
+    holds without a heartbeat, so that a process that is being started by somebody who is killed is started
+    by somebody else. `outdated` says that the circuit was installed anew: nothing is claimed by then.
+    """
+
+    upstreams: Mapping[str, Upstream]
+    lease: float
+    outdated: Callable[[Transaction], bool]
+
+
 class Services:
-    """All services of a circuit that run here, and the look-ups of the programs that run here.
+    """The services of a circuit that run here, and the look-ups of the programs that run here.
 
     Nothing costs anything before `start`; a circuit that has neither services nor look-ups needs none of it.
     """
 
-    def __init__(self, registry: Registry, proxy: Proxy, caller: Caller, circuit: CircuitPlan) -> None:
-        self._circuit = circuit
-        self._proxy = proxy
+    def __init__(
+        self,
+        registry: Registry,
+        proxy: Proxy,
+        caller: Caller,
+        circuit: CircuitPlan,
+        elsewhere: Elsewhere | None = None,
+    ) -> None:
+        self.circuit = circuit
+        self.elsewhere = elsewhere
+        self._registry = registry
+        distant = elsewhere.upstreams if elsewhere else {}
         self._services = {
-            plan.name: _Service(registry, caller, circuit, plan, self)
+            plan.name: _Service(registry, caller, plan, self)
             for plan in circuit.tasks.values()
-            if plan.task.service
+            if plan.task.service and plan.name not in distant
         }
-        self._upstreams: dict[str, Upstream] = dict(_outsiders(circuit))
-        for service in self._services.values():
-            self._upstreams |= dict.fromkeys(_offered(service.plan), service.switch)
+        here = {name: service.switch for name, service in self._services.items()}
+        self._asked = Asked(proxy, circuit, {**distant, **here})
 
     def start(self, talk: Talk) -> None:
         """Start what is to run, and take notice of what forms from now on."""
@@ -93,7 +113,7 @@ class Services:
             service.halt()
         for service in self._services.values():
             service.join()
-        self._proxy.close()
+        self._asked.close()
 
     def wake(self, names: Iterable[str]) -> None:
         """Tasks may have new snapshots; those that are no services are passed over."""
@@ -101,13 +121,26 @@ class Services:
             if name in self._services:
                 self._services[name].wake()
 
+    def renew(self, circuit: CircuitPlan, elsewhere: Elsewhere) -> None:
+        """The circuit was installed anew: what is started from now on is started so."""
+        self.circuit, self.elsewhere = circuit, elsewhere
+        for name, service in self._services.items():
+            if name in circuit.tasks:
+                service.plan = circuit.tasks[name]
+        self.wake(self._services)
+
+    def switch(self, name: str) -> Switch:
+        """Where the requests of a service that runs here go."""
+        return self._services[name].switch
+
     def is_ready(self, plan: TaskPlan) -> bool:
         """Whether all services that a task asks have a process, so that its snapshots may be claimed."""
-        return all(
-            service.switch.is_up
-            for service in self._services.values()
-            if not _offered(service.plan).isdisjoint(_asked(plan))
-        )
+        asked = self.circuit.asked(plan)
+        here = [self._services[one.name] for one in asked if one.name in self._services]
+        if not all(service.switch.is_up for service in here):
+            return False
+        distant = [one.id for one in asked if one.name not in self._services]
+        return not distant or self._registry.read(lambda tx: services.are_up(tx, distant))
 
     @property
     def busy(self) -> bool:
@@ -115,57 +148,31 @@ class Services:
         return any(service.busy for service in self._services.values())
 
     def open(self, plan: TaskPlan) -> Asking | None:
-        """Begin to take the look-ups of one execution; None where its task asks nobody.
-
-        Raises:
-            OSError: No port is left.
-        """
-        wires = _asked(plan)
-        if not wires:
-            return None
-        found = {wire: self._upstreams[wire] for wire in wires}
-        return self._proxy.open(found, {wire: self._patience(wire, plan) for wire in wires})
+        """Begin to take the look-ups of one execution, as `Asked.open` does."""
+        return self._asked.open(plan)
 
     def answering(self, plan: TaskPlan) -> Answering | None:
-        """Who answers a task's look-ups now; None where nobody does, or an outside service."""
-        found = []
-        for wire in _asked(plan):
-            upstream = self._upstreams[wire]
-            target = upstream.current if isinstance(upstream, Switch) else None
-            if target is None or target.answered is None:
-                return None
-            found.append((wire, target.answered, target.version))
-        return found
+        """Who answers a task's look-ups now, as `Asked.answering` tells it."""
+        return self._asked.answering(plan)
 
     def askers(self, plan: TaskPlan) -> list[str]:
         """The tasks that ask a service."""
-        offered = _offered(plan)
-        return [one.name for one in self._circuit.tasks.values() if not offered.isdisjoint(_asked(one))]
+        return [one.name for one in self.circuit.tasks.values() if plan in self.circuit.asked(one)]
 
     def waiting(self) -> Mapping[str, str]:
         """For each service without a process, why it has none."""
         return {name: one.why for name, one in self._services.items() if not one.switch.is_up}
 
-    def _patience(self, wire: str, plan: TaskPlan) -> float:
-        """Seconds that an answer may take."""
-        offering = [one.plan.task.timeout for one in self._services.values() if wire in _offered(one.plan)]
-        limit = (offering[0] or _LONGEST) if offering else _OUTSIDE
-        own = plan.task.timeout
-        return limit if own is None or plan.task.service else min(limit, own * _SHARE)
-
 
 class _Service:
     """One service: a thread that starts, watches and ends its processes."""
 
-    def __init__(
-        self, registry: Registry, caller: Caller, circuit: CircuitPlan, plan: TaskPlan, all_of: Services
-    ) -> None:
+    def __init__(self, registry: Registry, caller: Caller, plan: TaskPlan, all_of: Services) -> None:
         self.plan = plan
         self.switch = Switch(plan.name)
         self.why = "no snapshot of it has formed yet"
         self._registry = registry
         self._caller = caller
-        self._circuit = circuit
         self._all = all_of
         self._owner = f"{os.uname().nodename}:{os.getpid()}:{time.time_ns()}:{plan.name}"
         self._stop = threading.Event()
@@ -262,7 +269,12 @@ class _Service:
 
     def _take(self, tx: Transaction) -> Claim | int | None:
         """Claim the newest snapshot that is to be started; else tell when there will be one (µs), or None."""
-        plan = self.plan
+        plan, elsewhere = self.plan, self._all.elsewhere
+        if elsewhere is not None:
+            if elsewhere.outdated(tx):
+                return None
+            for lost in snapshots.expired(tx, plan.id, self._registry.clock()):
+                claiming.lose(tx, self._registry.clock(), plan, lost)
         at_hand = snapshots.at_hand(tx, plan.id, 1, strict=False)
         if at_hand.generation != plan.generation:
             return None
@@ -274,10 +286,13 @@ class _Service:
         if found is None:
             found = self._last(tx, now) if self._live is None and not at_hand.running else None
         if found is None:
-            return None
+            # Somebody else is starting it; if that one was killed its claim runs out.
+            waits = elsewhere is not None and self._live is None
+            return standing.of_task(tx, plan.id).lease if waits else None
         if found.due > now:
             return found.due
-        until = now + round(((plan.task.timeout or _LONGEST) + _LONGEST) * SECOND)
+        lease = elsewhere.lease if elsewhere else (plan.task.timeout or LONGEST) + LONGEST
+        until = now + round(lease * SECOND)
         snapshots.claim(tx, found.rid, self._owner, plan.code.version, now, until)
         return Claim(
             plan, found.rid, found.id, found.number, found.attempts + 1, found.fence + 1, now, found.formed
@@ -354,7 +369,7 @@ class _Service:
             self._not_up(claim, Fault("trouble", f"no port for its look-ups: {error}"), 0.0, [])
             return
         serving = self._started(claim, asking)
-        fault = self._await(serving)
+        fault = self._await(claim, serving)
         seconds = serving.seconds
         if fault is None:
             target = Target(_HOST, serving.port, answered=claim.rid, version=self.plan.code.version)
@@ -377,10 +392,10 @@ class _Service:
 
     def _started(self, claim: Claim, asking: Asking | None) -> Serving:
         members = self._registry.peek(lambda tx: snapshots.members(tx, claim.rid))
-        job = job_of(self._circuit, claim, members, asking.env if asking else ())
+        job = job_of(self._all.circuit, claim, members, asking.env if asking else ())
         return Serving(self._caller, job, self.wake)
 
-    def _await(self, serving: Serving) -> Fault | None:
+    def _await(self, claim: Claim, serving: Serving) -> Fault | None:
         """Wait until a process listens; say so where that takes long."""
         said = threading.Timer(
             _NOTICE,
@@ -390,9 +405,35 @@ class _Service:
         said.daemon = True
         said.start()
         try:
-            return serving.wait_until_listening(self._stop)
+            with self._held(claim):
+                return serving.wait_until_listening(self._stop)
         finally:
             said.cancel()
+
+    @contextmanager
+    def _held(self, claim: Claim) -> Iterator[None]:
+        """Renew a claim while its process is started; where nobody else could claim it, it needs none."""
+        elsewhere = self._all.elsewhere
+        if elsewhere is None:
+            yield
+            return
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(elsewhere.lease / 3):
+                until = self._registry.clock() + round(elsewhere.lease * SECOND)
+                try:
+                    self._registry.transact(partial(_renew, claim, until))
+                except KoaljaError as error:
+                    self._talk.trouble(error)
+
+        thread = threading.Thread(target=beat, name=f"heartbeat-{self.plan.name}", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def _not_up(self, claim: Claim, fault: Fault, seconds: float, asked: Sequence[Lookup]) -> None:
         ending = _ending(self.plan, fault, seconds, asked)
@@ -413,7 +454,7 @@ class _Service:
 
     def _retire(self, old: _Live) -> None:
         """End a process after the requests that it still has."""
-        until = time.monotonic() + (self.plan.task.timeout or _LONGEST)
+        until = time.monotonic() + (self.plan.task.timeout or LONGEST)
         while not self._stop.is_set() and time.monotonic() < until:
             if old.serving.is_over or self.switch.drain(old.target, 0.2):
                 break
@@ -465,27 +506,14 @@ def _asked_of(asking: Asking | None) -> Sequence[Lookup]:
         return ()
 
 
-def _offered(plan: TaskPlan) -> frozenset[str]:
-    return frozenset(output.wire for output in plan.task.outputs if output.implicit)
-
-
-def _asked(plan: TaskPlan) -> tuple[str, ...]:
-    return tuple(item.wires[0] for item in plan.task.inputs if item.implicit)
-
-
-def _outsiders(circuit: CircuitPlan) -> Iterable[tuple[str, Upstream]]:
-    """The outside services that tasks ask."""
-    wires = {wire for plan in circuit.tasks.values() for wire in _asked(plan)}
-    for name in sorted(wires):
-        address = circuit.circuit.wires[name].at
-        if address:
-            yield name, outside(address)
+def _renew(claim: Claim, until: int, tx: Transaction) -> bool:
+    return snapshots.renew(tx, claim.rid, claim.fence, until)
 
 
 def services_of(
     registry: Registry, proxy: Callable[[], Proxy], caller: Caller, circuit: CircuitPlan
 ) -> Services | None:
     """The services of a circuit; None where it has none, and nobody asks any."""
-    if any(plan.task.service or _asked(plan) for plan in circuit.tasks.values()):
+    if any(plan.task.service or asks(plan) for plan in circuit.tasks.values()):
         return Services(registry, proxy(), caller, circuit)
     return None

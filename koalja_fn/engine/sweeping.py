@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from koalja_fn.engine import backlog, claiming, forming
 from koalja_fn.engine.plans import CircuitPlan, TaskPlan
-from koalja_fn.registry import Registry, snapshots, standing
+from koalja_fn.registry import Registry, services, snapshots, standing
 from koalja_fn.registry.registry import Transaction
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def sweep(registry: Registry, circuit: CircuitPlan) -> dict[str, int]:
     wanted: dict[str, int] = {}
     for stands in found:
         plan = plans.get(stands.task)
-        if plan is None or plan.task.service:
+        if plan is None:
             continue
         formed = 0
         if plan.spec.elastic and not stands.running and stands.startable is None:
@@ -89,6 +89,8 @@ def may_start(tx: Transaction, circuit: CircuitPlan, plan: TaskPlan, now: int) -
         if first is None or first.state != "ready" or first.due > now:
             return False
     elif not standing.startable(tx, plan.id, now, 1):
+        return False
+    if not services.are_up(tx, (one.id for one in circuit.asked(plan))):
         return False
     return backlog.full_reader(tx, circuit, plan.task.output_wires) is None
 

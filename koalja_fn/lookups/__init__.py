@@ -5,6 +5,6 @@ outside one always is (`outside`), and tells what was asked and answered (`Looku
 """
 
 from koalja_fn.lookups.proxy import Asking, Limits, Proxy
-from koalja_fn.lookups.switching import Switch, Target, Unavailable, Upstream, outside
+from koalja_fn.lookups.switching import Relayed, Switch, Target, Unavailable, Upstream, outside
 
-__all__ = ["Asking", "Limits", "Proxy", "Switch", "Target", "Unavailable", "Upstream", "outside"]
+__all__ = ["Asking", "Limits", "Proxy", "Relayed", "Switch", "Target", "Unavailable", "Upstream", "outside"]

@@ -14,13 +14,13 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 from koalja_fn.errors import StoreError
 from koalja_fn.lookups import masking
-from koalja_fn.lookups.switching import Target, Unavailable, Upstream
+from koalja_fn.lookups.switching import ANSWERED, LOOKUP, VERSION, Target, Unavailable, Upstream
 from koalja_fn.lookups.taping import Tape
 from koalja_fn.registry.lookups import Body, Lookup
 
@@ -45,6 +45,8 @@ _HOP_BY_HOP = frozenset(
     }
 )
 _DOTS = re.compile(r"(^|/)(\.|%2e){1,2}(/|%2f|\\|%5c|$)", re.IGNORECASE)
+# What a cluster's network says by itself while a service's pod comes or goes.
+_GONE = frozenset({502, 503, 504})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110, 9.2.1
 _LOOK = 0.2
 _IDLE = 3600.0  # a program may keep its connection; it is cut when the program ends
@@ -327,19 +329,36 @@ class Connection(BaseHTTPRequestHandler):
             message = f"service '{self._wire}' broke off before it answered: {_words(error)}"
             raise _BrokeOff(502, message) from error
         sock.settimeout(self._patience)
+        if target.relayed:
+            taped.target = target = self._who(target, answer)
         taped.status = answer.status
         taped.headers["told"] = masking.headers(answer.getheaders())
         with answer:
             self._hand_back(taped, target, answer)
+
+    def _who(self, target: Target, answer: http.client.HTTPResponse) -> Target:
+        """Who it is that answered."""
+        row = answer.getheader(ANSWERED, "")
+        if not row and answer.status in _GONE:
+            message = f"service '{self._wire}' broke off: {target.host} answered {answer.status}"
+            raise _BrokeOff(502, message)
+        answered = int(row) if row.isdecimal() and row != "0" else None
+        return replace(target, answered=answered, version=answer.getheader(VERSION, ""))
 
     def _put_head(self, connection: http.client.HTTPConnection, target: Target, length: int | None) -> None:
         connection.putrequest(
             self.command, target.base + self.path, skip_host=True, skip_accept_encoding=True
         )
         # A service on this machine sees the address that the program used, an outside one its own.
-        host = self.headers.get("Host") if not target.place else None
+        host = self.headers.get("Host") if not target.place and not target.relayed else None
         connection.putheader("Host", host or _authority(target))
-        dropped = _HOP_BY_HOP | {"host", "content-length"} | _named(self.headers.get_all("Connection", []))
+        if target.relayed:
+            connection.putheader(LOOKUP, self._wire)
+        dropped = (
+            _HOP_BY_HOP
+            | {"host", "content-length", LOOKUP.lower()}
+            | _named(self.headers.get_all("Connection", []))
+        )
         for name, value in self.headers.items():
             if name.lower() not in dropped:
                 connection.putheader(name, value)
@@ -401,6 +420,8 @@ class Connection(BaseHTTPRequestHandler):
         dropped = _HOP_BY_HOP | _named(answer.msg.get_all("Connection", []))
         if answer.chunked:
             dropped |= {"content-length"}
+        if target.relayed:
+            dropped |= {ANSWERED.lower(), VERSION.lower()}
         self.send_response_only(answer.status, _clean(answer.reason or ""))
         for name, value in answer.getheaders():
             if name.lower() not in dropped:

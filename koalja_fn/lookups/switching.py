@@ -10,6 +10,13 @@ from urllib.parse import urlsplit
 
 from koalja_fn.errors import UsageError
 
+LOOKUP = "Koalja-Lookup"
+"""A header of requests that a runtime hands on to a service elsewhere: the wire's name."""
+ANSWERED, VERSION = "Koalja-Answered", "Koalja-Version"
+"""Headers of its answers: the row of the service's snapshot, the version of the service's code."""
+
+_AGAIN = 0.1
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -17,6 +24,7 @@ class Target:
 
     `base` is a path that stands before every request's, without a slash at its end. `answered` is the
     row of the service's snapshot, `version` that of its code; `place` is an outside service's address.
+    `relayed`: a runtime of the service's answers there, which says with each answer whose it is.
     """
 
     host: str
@@ -26,6 +34,7 @@ class Target:
     answered: int | None = None
     version: str = ""
     place: str = ""
+    relayed: bool = False
 
 
 class Unavailable(Exception):
@@ -136,6 +145,28 @@ class Outside:
         """That address; see `Upstream`."""
         if but is not None:
             raise Unavailable(f"{self.target.place} refused the connection")
+        return self.target
+
+    def release(self, target: Target) -> None:
+        """Nothing to give back."""
+
+
+class Relayed:
+    """A service of the circuit's that runs elsewhere, at an address that never changes.
+
+    Who answers is found out from the answer. That nobody takes a connection there does not last.
+    """
+
+    def __init__(self, address: str) -> None:
+        parts = urlsplit(address)
+        self.target = Target(parts.hostname or "", parts.port or 80, relayed=True)
+
+    def acquire(self, deadline: float, *, but: Target | None = None) -> Target:
+        """That address; see `Upstream`."""
+        if but is not None:
+            time.sleep(_AGAIN)
+        if time.monotonic() >= deadline:
+            raise Unavailable(f"{self.target.host} refused the connection", late=True)
         return self.target
 
     def release(self, target: Target) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from koalja_fn.registry import snapshots
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.registry.snapshots import Stored
@@ -55,3 +57,11 @@ def supersede(tx: Transaction, task: int, before: int, now: int) -> list[int]:
 def formed_any(tx: Transaction, task: int) -> bool:
     """Whether a snapshot of the task ever formed."""
     return tx.one("SELECT rid FROM snapshot WHERE task = ? LIMIT 1", task) is not None
+
+
+def are_up(tx: Transaction, tasks: Iterable[int]) -> bool:
+    """Whether each of these services has a snapshot whose process listened, wherever that is or was."""
+    return all(
+        tx.one("SELECT rid FROM snapshot WHERE task = ? AND state = 'done' LIMIT 1", task) is not None
+        for task in tasks
+    )

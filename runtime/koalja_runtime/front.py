@@ -52,13 +52,18 @@ class Front:
     def __call__(self, environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
         """Answer health, and pass on everything else."""
         path = environ.get("PATH_INFO", "/")
-        if path in ("/healthz", "/readyz") and environ.get("REQUEST_METHOD") in ("GET", "HEAD"):
-            fine = path == "/healthz" or self._desk is not None
+        probed = environ.get("REQUEST_METHOD") in ("GET", "HEAD") and "HTTP_KOALJA_LOOKUP" not in environ
+        if probed and path in ("/healthz", "/readyz"):
+            fine = path == "/healthz" or self._is_ready()
             return _plain(start_response, "200 OK" if fine else "503 Service Unavailable")
         desk = self._desk or self._open()
         if desk is None or self._draining:
             return _plain(start_response, "503 Service Unavailable", [("Retry-After", "1")])
         return desk(environ, start_response)
+
+    def _is_ready(self) -> bool:
+        """Whether what is behind is open, and says of itself that it is ready where it does."""
+        return self._desk is not None and bool(getattr(self._desk, "is_ready", True))
 
     def warm_up(self) -> None:
         """Open what is behind soon, even if nobody asks."""
@@ -115,6 +120,10 @@ def _desk_of(settings: Settings) -> Desk:
         from koalja_runtime.entering import EntryDesk
 
         return EntryDesk.open(settings)
+    if settings.role == "service":
+        from koalja_runtime.answering import ServiceDesk
+
+        return ServiceDesk.open(settings)
     from koalja_runtime.tasking import TaskDesk
 
     return TaskDesk.open(settings)

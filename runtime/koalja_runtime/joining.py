@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from koalja_fn.engine.asking import Asked, asks
 from koalja_fn.engine.attaching import Attached, attach
 from koalja_fn.engine.executing import Executor
-from koalja_fn.engine.plans import TaskPlan
+from koalja_fn.engine.plans import CircuitPlan, TaskPlan
 from koalja_fn.engine.working import Post
 from koalja_fn.errors import KoaljaError, NotFound
+from koalja_fn.lookups import Proxy, Relayed, Upstream
 from koalja_fn.program.calling import Caller
 from koalja_fn.program.cancel import Cancel
 from koalja_fn.program.contract import Job, Reason, Result
@@ -69,6 +71,33 @@ class Joined:
         self.registry.close()
 
 
+def distant(settings: Settings, circuit: CircuitPlan, but: str = "") -> dict[str, Upstream]:
+    """Where the services of a circuit are asked that run elsewhere: by $KOALJA_SERVICES, or nowhere.
+
+    Raises:
+        NotFound: The task asks one that has no address.
+    """
+    addresses = dict(word.partition("=")[::2] for word in settings.services.split())
+    wanted = {
+        one.name
+        for name, plan in circuit.tasks.items()
+        if name == settings.task
+        for one in circuit.asked(plan)
+    }
+    missing = sorted(wanted - set(addresses) - {but})
+    if missing:
+        raise NotFound(
+            f"task {settings.task} asks {', '.join(missing)}, whose address is not known here",
+            why="KOALJA_SERVICES does not name it",
+            cure="koalja-fn deploy again",
+        )
+    return {
+        plan.name: Relayed(addresses.get(plan.name, ""))
+        for plan in circuit.tasks.values()
+        if plan.task.service and plan.name != but
+    }
+
+
 class TimelyCaller(Caller):
     """Calls programs; where it was the request's end that cut one off it says what to do about it.
 
@@ -106,6 +135,7 @@ class Bench:
         self._located = found.located[name]
         self._folder = found.folder
         self._variables = noting.layer_variables(layers)
+        self._proxy: Proxy | None = None
         self._caller = TimelyCaller(joined.store, joined.scratch / "work")
 
     def post(self) -> Post:
@@ -130,8 +160,19 @@ class Bench:
                 f"task {name} was deployed with other code, {attached.versions[name]}; this is"
                 f" {self._located.version}, which leaves the work to it"
             )
-        executor = Executor(joined.registry, joined.store, self._caller, circuit)
+        executor = Executor(
+            joined.registry, joined.store, self._caller, circuit, self._lookups(circuit, name)
+        )
         return Post(circuit, plans[name], installs, attached.current(name), executor)
+
+    def _lookups(self, circuit: CircuitPlan, name: str) -> Asked | None:
+        """Whom the task's program may ask; None where it asks nobody."""
+        plan = circuit.tasks[name]
+        if plan.task.service or not asks(plan):
+            return None
+        if self._proxy is None:
+            self._proxy = Proxy(self._joined.store, self._joined.registry.clock)
+        return Asked(self._proxy, circuit, distant(self._joined.settings, circuit))
 
     def _with_variables(self, plan: TaskPlan) -> TaskPlan:
         """The plan with what layers of libraries ask for; what the wiring says stands."""
@@ -140,4 +181,6 @@ class Bench:
 
     def close(self) -> None:
         """Clear the scratch folders."""
+        if self._proxy is not None:
+            self._proxy.close()
         self._caller.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-ROLES = ("task", "entry", "job", "sweep", "console")
+ROLES = ("task", "service", "entry", "job", "sweep", "console")
 # A request is answered so many seconds before it would be cut off.
 _MARGIN = 20.0
 
@@ -14,6 +14,7 @@ class Settings(NamedTuple):
     """How a runtime works. Times are in seconds.
 
     Without `registry` and `store` it works alone: `role` is empty then, and its state is below `state`.
+    `services` are NAME=ADDRESS of the services that the task asks, with spaces between.
     `request` is the longest that a request may stay open, `grace` the longest from SIGTERM to the end,
     `places` how many programs may run here at once, `lease` how long a claim holds without a heartbeat.
     """
@@ -24,6 +25,7 @@ class Settings(NamedTuple):
     registry: str = ""
     store: str = ""
     broker: str = ""
+    services: str = ""
     state: str = "/tmp/koalja"  # noqa: S108  a container's own
     scratch: str = "/scratch"
     places: int = 1
@@ -52,6 +54,7 @@ class Settings(NamedTuple):
             registry=environ.get("KOALJA_REGISTRY", ""),
             store=environ.get("KOALJA_STORE", ""),
             broker=environ.get("KOALJA_BROKER", ""),
+            services=environ.get("KOALJA_SERVICES", ""),
             state=environ.get("KOALJA_STATE", "/tmp/koalja"),  # noqa: S108
             scratch=environ.get("KOALJA_SCRATCH", "/scratch"),
             places=round(_number(environ, "KOALJA_PLACES", 1, 1, 1000)),
@@ -73,7 +76,7 @@ def _check(environ: Mapping[str, str], role: str) -> None:
     if role not in ROLES:
         raise ValueError(f"KOALJA_ROLE is {role!r}; it is one of {', '.join(ROLES)}")
     needed = ["KOALJA_STORE", "KOALJA_CIRCUIT"] if role != "console" else []
-    if role in ("task", "job"):
+    if role in ("task", "service", "job"):
         needed.append("KOALJA_TASK")
     missing = [name for name in needed if not environ.get(name)]
     if missing:

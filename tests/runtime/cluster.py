@@ -145,7 +145,12 @@ class Cluster:
         self.pods: dict[str, list[Pod]] = {}
         self.proxies: dict[str, Proxy] = {}
         for task in self.circuit.tasks:
-            if task.mode == "service":
+            if task.service:
+                self._add(task.name, 1, {"KOALJA_ROLE": "service", "KOALJA_TASK": task.name})
+        asked = [f"{name}={pods[0].url}" for name, pods in self.pods.items()]
+        self.settings["KOALJA_SERVICES"] = " ".join(asked)
+        for task in self.circuit.tasks:
+            if task.mode == "service" and not task.service:
                 self._add(
                     task.name,
                     pods,
@@ -211,16 +216,20 @@ class Cluster:
         for pods in self.pods.values():
             for pod in pods:
                 pod.wait()
-        urls = {name: proxy.url for name, proxy in self.proxies.items() if name != "entry"}
-        reads = [
-            (t.name, w) for t in self.circuit.tasks if t.name in urls for i in t.streams for w in i.wires
-        ]
-        self.broker.triggers[:] = links(self.circuit.name, reads, urls, f"{self.entry}/letters")
+        self.broker.triggers[:] = self.links()
         self.broker.triggers += [
             Trigger(f"in-{name}", {"type": kind}, self.entry)
             for name, wire in self.circuit.wires.items()
             for kind in (wire.accept or "").replace(",", " ").split()
         ]
+
+    def links(self) -> list[Trigger]:
+        """A Trigger for each link, and each task's for its own rings."""
+        urls = {name: proxy.url for name, proxy in self.proxies.items() if name != "entry"}
+        reads = [
+            (t.name, w) for t in self.circuit.tasks if t.name in urls for i in t.streams for w in i.wires
+        ]
+        return links(self.circuit.name, reads, urls, f"{self.entry}/letters")
 
     def sweep_each(self, seconds: float) -> None:
         """As a PingSource does."""

@@ -168,7 +168,7 @@ def test_a_value_rings_exactly_the_services_that_read_its_wire(name: str) -> Non
             for t in triggers
             if hears(t, event) and "koalja.dev/task" in t["metadata"]["labels"]
         ]
-        wanted = [t.name for t in circuit.readers(wire) if t.mode == "service" and not t.service]
+        wanted = [t.name for t in circuit.readers(wire) if t.mode == "service"]
         assert sorted(rung) == sorted(wanted)
 
 
@@ -194,15 +194,37 @@ def test_what_can_not_be_delivered_goes_to_the_entry_and_no_delivery_has_a_time_
         assert "timeout" not in delivery
 
 
-def test_jobs_are_not_rung_and_services_on_the_side_are_not_there() -> None:
-    plant, side = objects_of(circuit_of("plant")), objects_of(wired(SIDE))
+def test_jobs_are_not_rung() -> None:
+    plant = objects_of(circuit_of("plant"))
     assert "plant--press" in of_kind(plant, "ScaledJob")
     assert "plant--press" not in of_kind(plant, "Service")
     assert not [t for t in of_kind(plant, "Trigger") if t.startswith("plant--press--")]
-    assert {o["metadata"]["labels"].get("koalja.dev/task", "") for o in side} == {"", "learn", "predict"}
-    assert left_out(wired(SIDE)) == [
-        "task server offers a service, which runs on one machine only so far: its values wait"
-    ]
+
+
+def test_a_service_on_the_side_is_one_pod_for_the_cluster_only_and_askers_know_its_address() -> None:
+    circuit = wired(SIDE)
+    services = of_kind(objects_of(circuit), "Service")
+    service = services["test--server"]
+    assert service["metadata"]["labels"]["networking.knative.dev/visibility"] == "cluster-local"
+    assert service["spec"]["template"]["metadata"]["annotations"]["autoscaling.knative.dev/max-scale"] == "1"
+    assert _environment(service)["KOALJA_ROLE"] == "service"
+    told = {name: _environment(one).get("KOALJA_SERVICES") for name, one in services.items()}
+    address = "server=http://test--server.plants.svc.cluster.local"
+    assert {name for name, text in told.items() if text == address} == {"test--predict"}
+    assert {text for name, text in told.items() if name != "test--predict"} == {None}
+    assert left_out(circuit) == []
+
+
+def test_who_asks_a_service_may_reach_the_gateways_where_egress_is_limited() -> None:
+    [policy] = of_kind(objects_of(wired(SIDE), {"egress": "10.0.3.0/24:5432"}), "NetworkPolicy").values()
+    [others] = of_kind(objects_of(circuit_of("weather"), {"egress": "10.0.4.7"}), "NetworkPolicy").values()
+    assert "kourier-system" in str(policy)
+    assert "kourier-system" not in str(others)
+
+
+def _environment(service: dict[str, Any]) -> dict[str, str]:
+    [container] = service["spec"]["template"]["spec"]["containers"]
+    return {one["name"]: one.get("value", "") for one in container["env"]}
 
 
 @given(
