@@ -9,6 +9,7 @@ import sqlite3
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -100,6 +101,7 @@ def _look(folder: Path) -> Iterator[Finding]:
         found = shutil.which(program)
         yield Finding(program, found is not None, found or "not found", f"install {program}")
     yield _circuit(folder)
+    yield from _registry(folder)
 
 
 def _writable(folder: Path) -> Finding:
@@ -140,6 +142,25 @@ def _circuit(folder: Path) -> Finding:
         f"{opened.circuit.name if opened.circuit else folder.name}, {errors} errors",
         f"koalja-fn check {folder}",
     )
+
+
+def _registry(folder: Path) -> Iterator[Finding]:
+    """Whether the registry of a folder in which a circuit has run can be read, and by this version."""
+    from koalja_fn.registry.registry import migrations
+
+    path = folder / ".koalja" / "registry.db"
+    if not path.is_file():
+        return
+    cure = "restore it from a copy, or move it away to start anew"
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            version = int(database.execute("PRAGMA user_version").fetchone()[0])
+    except sqlite3.Error as error:
+        yield Finding("registry", False, f"{path} can't be read: {error}", cure)
+        return
+    newer = version > (known := len(migrations()))
+    why = f", this koalja-fn knows versions up to {known}" if newer else ""
+    yield Finding("registry", not newer, f"version {version}{why}", "pip install --upgrade koalja-fn")
 
 
 def _verify(folder: Path) -> Finding:

@@ -6,12 +6,13 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from koalja_fn.errors import UsageError
+from koalja_fn.errors import NoSuchImage, Unauthorised, Unreachable, UsageError
 from koalja_fn.pack.buildpack import Buildpack, Entry, Machine, Order, Shelf, digest_of, read_order
 from koalja_fn.pack.environment import VARIABLE
 from koalja_fn.pack.errors import PhaseError
@@ -57,7 +58,8 @@ class Ground:
         """The builder, where one is named."""
         if not self.choice.builder:
             return None
-        return load_base(target(self.choice.builder), self.choice.platform, self.client)
+        with _asked_for("builder", self.choice.builder, "--builder"):
+            return load_base(target(self.choice.builder), self.choice.platform, self.client)
 
     @cached_property
     def run_name(self) -> str:
@@ -81,7 +83,8 @@ class Ground:
     @cached_property
     def pin(self) -> Target:
         """The run image's name with its digest, which is all that is asked for where nothing has changed."""
-        return pinned(target(self.run_name), self.choice.platform, self.client)
+        with _asked_for("run image", self.run_name, "--run-image"):
+            return pinned(target(self.run_name), self.choice.platform, self.client)
 
     @cached_property
     def base(self) -> BaseImage:
@@ -176,6 +179,18 @@ class Ground:
     def recipe_of(self, source: str) -> str:
         """The recipe with a task's source in it."""
         return "sha256:" + hashlib.sha256(f"{self.recipe} {source}".encode()).hexdigest()
+
+
+@contextmanager
+def _asked_for(what: str, name: str, option: str) -> Iterator[None]:
+    """Have an error say which image it is about: it may be one that nobody named."""
+    try:
+        yield
+    except (Unreachable, NoSuchImage, Unauthorised) as error:
+        cure = f"{error.cure}, or name another {what}, such as one in a folder: {option} oci:DIR"
+        raise type(error)(
+            f"the {what} {name} can't be had: {error.what}", why=error.why, cure=cure
+        ) from error
 
 
 def _launcher_digest() -> str:

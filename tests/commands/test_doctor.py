@@ -41,6 +41,7 @@ def test_it_looks_at_all_that_a_run_needs(folder: Path) -> None:
         "sh",
         "awk",
         "circuit",
+        "registry",
     }
     for finding in found.values():
         assert set(finding) == {"what", "ok", "found", "cure"}
@@ -59,6 +60,21 @@ def test_a_broken_circuit_is_found_with_the_cure(tmp_path: Path) -> None:
     status, found = looked(folder)
     assert status == 1
     assert (found["circuit"]["ok"], found["circuit"]["cure"]) == (False, f"koalja-fn check {folder}")
+
+
+@pytest.mark.parametrize("what", ["newer", "garbage"])
+def test_a_registry_that_can_t_be_used_is_found(folder: Path, what: str) -> None:
+    path = folder / ".koalja/registry.db"
+    if what == "newer":
+        with sqlite3.connect(path) as database:
+            database.execute("PRAGMA user_version = 9999")
+        database.close()
+    else:
+        path.write_text("garbage" * 100)
+    status, found = looked(folder)
+    assert status == 1
+    assert not found["registry"]["ok"]
+    assert ("9999" if what == "newer" else "not a database") in found["registry"]["found"]
 
 
 def test_a_missing_program_is_found(folder: Path, tmp_path: Path) -> None:

@@ -183,3 +183,17 @@ def test_a_library_without_a_wheel_is_told_before_anything_is_built(
     assert "wheel" in done.stderr
     assert not (folder / "requirements.lock").exists()
     assert tags(tmp_path / "out") == {}
+
+
+@pytest.mark.parametrize("which", ["--run-image", "--builder"])
+def test_a_run_image_or_builder_that_can_t_be_had_is_named_with_its_option(
+    circuit: Path, base: str, registry: Registry, tmp_path: Path, which: str
+) -> None:
+    """It may be the one by default: the name of a host alone would tell nobody what for."""
+    missing = f"{registry.host}/no/such"
+    words = ("--builder", missing) if which == "--builder" else ()
+    done = pack(circuit, base if words else missing, tmp_path / "out", *words)
+    assert done.exit_code == 9
+    what = which.removeprefix("--").replace("-", " ")
+    assert f"the {what} {missing} can't be had: there is no image" in done.stderr
+    assert f"{which} oci:DIR" in done.stderr
