@@ -19,6 +19,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "check": ("check", "Find what is wrong with a circuit, all at once."),
     "ghost": ("ghost", "Show where data would go, without any."),
     "fmt": ("fmt", "Write a circuit in its regular form, or in the other view."),
+    "import": ("import_", "Make a circuit of a Pipeline's YAML."),
     "simulate": ("simulate", "Show which snapshots a task would form."),
     "list": ("inspect", "List circuits, tasks, wires and values."),
     "describe": ("inspect", "Tell all about one task, wire, value or snapshot."),
@@ -56,7 +57,9 @@ class _Verbs(click.Group):
         if cmd_name not in VERBS:
             return None
         module = importlib.import_module(f"koalja_fn.commands.{VERBS[cmd_name][0]}")
-        command: click.Command = getattr(module, cmd_name if cmd_name != "list" else "list_")
+        command: click.Command = getattr(
+            module, {"list": "list_", "import": "import_"}.get(cmd_name, cmd_name)
+        )
         if cmd_name in _REMOTE:
             command.epilog = (
                 "On a cluster: add --cluster CIRCUIT, and -n NAMESPACE where it is not the current one."

@@ -44,6 +44,17 @@ wire source
 """
 
 
+PIPELINE = """\
+apiVersion: koalja.aljabr.io/v1alpha1
+kind: Pipeline
+metadata: {name: letters}
+spec:
+  tasks:
+  - {name: t, outputs: [{name: o, typeRef: n}], executor: {image: i, command: [date]}}
+  types: [{name: n, protocol: File}]
+"""
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as the examples have it in mind: a circuit here, others below it, and some files."""
@@ -62,6 +73,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, text in (("data/1.json", "3"), ("reading.json", "4"), ("event.json", json.dumps(event))):
         (here / name).write_text(text)
     (here / "big.csv").write_text("1,2\n" * 50_000)
+    (here / "pipeline.yaml").write_text(PIPELINE)
+    (here / "several.yaml").write_text(f"{PIPELINE}---\n{PIPELINE.replace('letters', 'tally')}")
     (here / ".config/fish/completions").mkdir(parents=True)
     (here / "bin").mkdir()
     for name, text in (("sensor", "seq 3"), ("koalja-fn", f'exec {" ".join(COMMAND)} "$@"')):
