@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from koalja_fn.cluster import names
 from koalja_fn.cluster.kinds import LABEL_PART, LABEL_TASK, Object, labels_of, title
 
 
@@ -19,9 +20,11 @@ def _about(item: Object, part: str, task: str) -> str:
     if kind == "Trigger":
         return _trigger(item, task)
     if kind == "ScaledJob":
-        return _scaled(item, task)
+        return _scaled(item, part, task)
     if kind == "PingSource":
         return f"wakes the entry ({item['spec']['schedule']}) to look for what nobody rang for."
+    if part == names.QUEUE:
+        return "KEDA's way to the queues, as the runtimes'."
     return _OTHERS.get(kind, f"{part} of the circuit.")
 
 
@@ -68,8 +71,11 @@ def _types(spec: Object) -> str:
     return f"where {said}" if dialect == "cesql" else f"where the type has the {dialect} {said}"
 
 
-def _scaled(item: Object, task: str) -> str:
+def _scaled(item: Object, part: str, task: str) -> str:
     spec = item["spec"]
+    if part == names.QUEUE:
+        asked = ", ".join(one["metadata"]["queueURL"].rpartition("/")[2] for one in spec["triggers"])
+        return f"takes the messages of {asked}; 0 to {spec['maxReplicaCount']} pods."
     if not task:
         return f"looks for what nobody rang for, when the registry has some ({spec['pollingInterval']} s)."
     return f"task {task}; a pod for each snapshot, 0 to {spec['maxReplicaCount']} pods."

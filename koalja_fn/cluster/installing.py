@@ -34,9 +34,11 @@ from koalja_fn.cluster.planning import Change, Plan, Step, step_of
 from koalja_fn.cluster.settings import (
     CONFIG_MAP as SETTINGS,
 )
+from koalja_fn.cluster.settings import KEYS as AWS_KEYS
 from koalja_fn.cluster.settings import (
     REGISTRY_KEY,
     REGISTRY_SECRET,
+    ROLE,
     SERVICE_ACCOUNT,
     STORE_SECRET,
     Settings,
@@ -110,7 +112,8 @@ def wanted(cluster: Cluster, namespace: str, wish: Wish) -> list[Object]:
     """
     before = cluster.get(CONFIG_MAP, namespace, SETTINGS)
     kept = {str(k): str(v) for k, v in ((before or {}).get("data") or {}).items()}
-    settings = Settings.of({**kept, **wish.settings})
+    identity = {"aws-identity": ROLE} if wish.role else {"aws-identity": AWS_KEYS} if wish.keys else {}
+    settings = Settings.of({**kept, **identity, **wish.settings})
     dsn = wish.registry
     objects: list[Object] = [_namespace(namespace), _account(namespace, settings, wish.role)]
     if wish.postgres:

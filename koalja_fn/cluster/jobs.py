@@ -18,7 +18,7 @@ from koalja_fn.model import Task
 _KEPT = 3
 _POLL = 5
 # From SIGTERM to SIGKILL: long enough to give a snapshot back, short enough for a node that is drained.
-_GRACE = 60
+GRACE = 60
 # Beside the program's own time limit: to be scheduled, to pull the image, to fetch and store payloads.
 _BESIDES = 3600
 
@@ -52,8 +52,8 @@ def _task(place: Deployed, task: Task) -> Object:
         names.task(place.circuit.name, task.name),
         "job",
         task.name,
-        pods.container(place, task.name, "job", task.name, {"KOALJA_GRACE_SECONDS": str(_GRACE)}),
-        questions.ready_or_running(place.circuit, task, most),
+        pods.container(place, task.name, "job", task.name, {"KOALJA_GRACE_SECONDS": str(GRACE)}),
+        by_query(place, questions.ready_or_running(place.circuit, task, most)),
         poll=_POLL,
         most=most,
         deadline=deadline,
@@ -66,13 +66,13 @@ def scaled(
     part: str,
     task: str,
     content: dict[str, Any],
-    query: str,
+    triggers: list[dict[str, Any]],
     *,
     poll: int,
     most: int,
     deadline: int | None,
 ) -> Object:
-    """A ScaledJob that starts as many pods as a query says, `most` at a time."""
+    """A ScaledJob that starts as many pods as its triggers say, `most` at a time."""
     limit = {} if deadline is None else {"activeDeadlineSeconds": deadline}
     return {
         "apiVersion": "keda.sh/v1alpha1",
@@ -95,24 +95,29 @@ def scaled(
                     "metadata": place.template(part, task),
                     "spec": {
                         "restartPolicy": "Never",
-                        "terminationGracePeriodSeconds": _GRACE,
+                        "terminationGracePeriodSeconds": GRACE,
                         **pods.pod(place, content),
                     },
                 },
             },
-            "triggers": [
-                {
-                    "type": "postgresql",
-                    "metadata": {
-                        "query": query,
-                        "targetQueryValue": "1",
-                        "activationTargetQueryValue": "0",
-                    },
-                    "authenticationRef": {"name": names.authentication(place.circuit.name)},
-                }
-            ],
+            "triggers": triggers,
         },
     }
+
+
+def by_query(place: Deployed, query: str) -> list[dict[str, Any]]:
+    """The trigger that asks the registry how many pods there should be."""
+    return [
+        {
+            "type": "postgresql",
+            "metadata": {
+                "query": query,
+                "targetQueryValue": "1",
+                "activationTargetQueryValue": "0",
+            },
+            "authenticationRef": {"name": names.authentication(place.circuit.name)},
+        }
+    ]
 
 
 def console(place: Deployed, idle: int | None = None) -> Object:

@@ -16,7 +16,7 @@ from koalja_fn.wiring.names import normalised
 LONGEST = 63
 """A Knative Service's name is a DNS label, and all names become labels' values (RFC 1123)."""
 
-ENTRY, SWEEP, CONSOLE = "entry", "sweep", "console"
+ENTRY, SWEEP, CONSOLE, QUEUE = "entry", "sweep", "console", "queue"
 _OURS = (ENTRY, SWEEP, CONSOLE)
 _BETWEEN = "--"
 _HASHED = 8
@@ -85,6 +85,16 @@ def accepted(circuit: str, pattern: str) -> str:
 def written(circuit: str, wire: str) -> str:
     """The Trigger for a wire that is written somewhere."""
     return _hashed(_joined(circuit, "to", normalised(wire)), wire)
+
+
+def queues(circuit: str) -> str:
+    """KEDA's way to the queues."""
+    return _joined(circuit, "queues")
+
+
+def fed(circuit: str, wire: str) -> str:
+    """The ScaledJob that takes the messages of a wire's queues."""
+    return _hashed(_joined(circuit, "from", normalised(wire)), wire)
 
 
 def check(circuit: Circuit) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from koalja_fn.model import Circuit, Input, Policy, Task
+from koalja_fn.model import Circuit, Input, Policy, Task, is_address
 
 _NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 # What was rung for a moment ago may still be on its way; the sweep is for what nobody came for.
@@ -59,12 +59,24 @@ def left_alone(circuit: Circuit, tasks: Iterable[Task]) -> str:
         ),
         *(_startable(circuit, task) for task in known if task.mode != "job"),
         *(_closable(task, item) for task in known for item in _elastic(task)),
+        *_unwritten(circuit),
     ]
     found = "\n    OR ".join(conditions)
     return f"""\
 SELECT count(*) FROM task t JOIN circuit c ON c.id = t.circuit
 WHERE {_named(circuit, known)}
   AND ({found})"""
+
+
+def _unwritten(circuit: Circuit) -> list[str]:
+    """Values of wires with `to` that nobody wrote."""
+    sinks = sorted(name for name, wire in circuit.wires.items() if wire.sink and is_address(wire.sink))
+    if not sinks:
+        return []
+    names = ", ".join(map(_text, sinks))
+    known = f"w.circuit = c.id AND w.name IN ({names})"
+    late = f"w.sunk < w.head AND w.latest <= {_NOW} - {_PATIENCE}"
+    return [f"EXISTS (SELECT 1 FROM wire w WHERE {known}\n      AND {late})"]
 
 
 _NOBODY_AT_WORK = "NOT EXISTS (SELECT 1 FROM snapshot s WHERE s.task = t.id AND s.state = 'running')"

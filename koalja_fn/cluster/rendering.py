@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from koalja_fn.cluster import eventing, jobs, names, network, rules, services, sweeping
+from koalja_fn.cluster import eventing, jobs, names, network, queues, rules, services, sweeping
 from koalja_fn.cluster.kinds import Object
 from koalja_fn.cluster.place import Deployed, well_known_address
 from koalja_fn.cluster.settings import Settings
@@ -45,12 +45,14 @@ def render(
     objects = [
         *network.policies(place),
         *jobs.authentication(place),
+        *queues.authentication(place),
         *eventing.channel(place),
         eventing.broker(place),
         services.entry(place),
         *services.tasks(place),
         *eventing.triggers(place),
         *jobs.tasks(place),
+        *queues.pollers(place),
         *sweeping.jobs(place),
         *sweeping.pings(place),
     ]
@@ -69,9 +71,9 @@ def console(
 def left_out(circuit: Circuit) -> list[str]:
     """What of a circuit is not on the cluster, a line for people each."""
     return [
-        f"wire {wire.name}: `from = {wire.source}` is not looked at on a cluster; POST to the entry"
+        f"wire {wire.name}: `from = {wire.source}` names files, which a cluster has not: POST values"
         for wire in circuit.wires.values()
-        if wire.source
+        if any(text.strip() and not is_address(text.strip()) for text in (wire.source or "").split(","))
     ] + [
         f"wire {wire.name}: `to = {wire.sink}` names files, which a cluster has not; its values stay here"
         for wire in circuit.wires.values()

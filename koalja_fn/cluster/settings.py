@@ -18,6 +18,7 @@ SERVICE_ACCOUNT = "koalja"
 MULTI_TENANT = "MTChannelBasedBroker"
 IN_MEMORY = "InMemoryChannel"
 PING, KEDA = "ping", "keda"
+KEYS, ROLE = "keys", "role"
 
 _QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?")
 
@@ -81,7 +82,8 @@ Quantity = Annotated[str, AfterValidator(_quantity)]
 class Settings(BaseModel):
     """How circuits are rendered in a namespace. All values are text in the ConfigMap; empty means absent.
 
-    `store` and `images` are where payloads and images go; `endpoint` is an S3 server other than AWS's own.
+    `store` and `images` are where payloads and images go; `endpoint` is an S3 server other than AWS's own,
+    `queue_endpoint` one of SQS. `aws_identity` is by what KEDA looks at queues: the runtimes' keys, or role.
     `broker_class`, `broker_config` (NAMESPACE/NAME, where the cluster has no default for the class) and
     `channel` (the multi-tenant Broker's) say what carries doorbells, `sweep` who finds those that were lost.
     `places` is how many programs one pod runs at once at most, `entries` how many pods take data in.
@@ -100,6 +102,8 @@ class Settings(BaseModel):
     store: Annotated[str, AfterValidator(_store)] = ""
     images: str = ""
     endpoint: str = Field("", pattern=r"^$|^https?://[^\s/]+/?$")
+    queue_endpoint: str = Field("", pattern=r"^$|^https?://[^\s/]+/?$")
+    aws_identity: str = Field(KEYS, pattern=f"^({KEYS}|{ROLE})$")
     region: str = Field("us-east-1", pattern=r"^[a-z0-9-]+$")
     broker_class: Annotated[str, AfterValidator(_broker_class)] = MULTI_TENANT
     broker_config: str = Field("", pattern=r"^$|^[a-z0-9-]+/[a-z0-9.-]+$")

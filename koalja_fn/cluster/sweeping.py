@@ -29,7 +29,7 @@ def jobs(place: Deployed) -> list[Object]:
             names.SWEEP,
             "",
             pods.container(place, names.ENTRY, names.SWEEP),
-            questions.left_alone(place.circuit, swept),
+            scaled_jobs.by_query(place, questions.left_alone(place.circuit, swept)),
             poll=_POLL,
             most=1,
             deadline=_DEADLINE,

@@ -17,6 +17,7 @@ from koalja_fn.errors import NotFound, UsageError
 @cluster_options
 @click.option("--store", metavar="s3://BUCKET/PREFIX", help="Where payloads are kept.")
 @click.option("--endpoint", metavar="URL", help="An S3 server other than AWS's own.")
+@click.option("--queue-endpoint", metavar="URL", help="A server of queues other than AWS's SQS.")
 @click.option("--region", metavar="REGION", help="The region of the store.  [default: us-east-1]")
 @click.option("--images", metavar="REGISTRY/PREFIX", help="Where `deploy` pushes images.")
 @click.option("--pull-secret", metavar="NAME", help="A secret of the namespace with which nodes pull images.")
@@ -47,6 +48,7 @@ def install(
     context: str | None,
     store: str | None,
     endpoint: str | None,
+    queue_endpoint: str | None,
     region: str | None,
     images: str | None,
     pull_secret: str | None,
@@ -80,6 +82,7 @@ def install(
     given = {
         "store": store,
         "endpoint": endpoint,
+        "queue-endpoint": queue_endpoint,
         "region": region,
         "images": images,
         "pull-secret": pull_secret,

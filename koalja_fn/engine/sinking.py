@@ -65,7 +65,8 @@ def _harmless(text: str) -> str:
 class Sinks:
     """Writes what comes on wires with `to`, each in a thread of its own.
 
-    `endpoint` is the server of buckets whose address names none; else what the environment says.
+    `endpoint` is the server of buckets whose address names none; else what the environment says. Without
+    `files` those that name files are left out.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Sinks:
         trouble: Callable[[BaseException], None] = lambda _: None,
         *,
         endpoint: str | None = None,
+        files: bool = True,
     ) -> None:
         self._registry = registry
         self._store = store
@@ -85,7 +87,7 @@ class Sinks:
         self._outlets = {
             name: Outlet(check_sink(sink), endpoint) for name, sink in sinks.items() if is_address(sink)
         }
-        self._wires = sinks
+        self._wires = sinks if files else {name: sinks[name] for name in self._outlets}
         self._bells = {name: threading.Event() for name in sinks}
         self._stopping = False
         self._threads: list[threading.Thread] = []
@@ -122,6 +124,8 @@ class Sinks:
         Raises:
             StoreError: Something can't be written; other wires did not wait for it.
         """
+        if not self._wires:
+            return
         with ThreadPoolExecutor(max(1, min(_AT_ONCE, len(self._wires)))) as pool:
             troubles = list(pool.map(self._flush_one, self._wires))
         if found := [trouble for trouble in troubles if trouble is not None]:

@@ -1,4 +1,4 @@
-"""Roles that end by themselves: one snapshot as a job, one sweep, a console that nobody uses any more."""
+"""Roles that end by themselves: a job, a drained queue, one sweep, a console that nobody uses any more."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LAST = 15.0
 
 def run(settings: Settings) -> int:
     """Do what the role says; the exit status."""
-    return {"job": _job, "sweep": _sweep, "console": _console}[settings.role](settings)
+    return {"job": _job, "queue": _queue, "sweep": _sweep, "console": _console}[settings.role](settings)
 
 
 def _job(settings: Settings) -> int:
@@ -56,9 +56,19 @@ def _job(settings: Settings) -> int:
     return 0
 
 
+def _queue(settings: Settings) -> int:
+    """Take what waits in the queues of a wire."""
+    from koalja_runtime import queueing
+
+    return queueing.run(settings)
+
+
 def _sweep(settings: Settings) -> int:
-    """Ring for what nobody rang for."""
+    """Ring for what nobody rang for, and write what nobody wrote."""
     from koalja_fn.engine import sweeping, tidying
+    from koalja_fn.engine.sinking import Sinks
+    from koalja_fn.errors import StoreError
+    from koalja_runtime import telling
     from koalja_runtime.bells import Bells
     from koalja_runtime.joining import Joined
 
@@ -69,6 +79,10 @@ def _sweep(settings: Settings) -> int:
         for task, count in sweeping.sweep(joined.registry, attached.plan).items():
             bells.call(task, count)
         bells.flush()
+        try:
+            Sinks(joined.registry, joined.store, attached.plan, files=False).flush()
+        except StoreError as error:  # it waits for the next sweep
+            telling.trouble(error)
         tidying.tidy(joined.registry, joined.store, attached.plan)
     finally:
         joined.close()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import fnmatch
 import threading
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, Self
 
 from flask import Response
@@ -22,11 +21,10 @@ from koalja_fn.errors import Refused
 from koalja_fn.events import Event
 from koalja_fn.local.ghosting import ghosts_among
 from koalja_fn.local.offering import offers_of
-from koalja_fn.registry import standing
 from koalja_runtime import letters, telling
 from koalja_runtime.bells import Bells
 from koalja_runtime.entrance import Entrance, application, events_of_request
-from koalja_runtime.joining import Joined
+from koalja_runtime.joining import Installed, Joined
 from koalja_runtime.settings import Settings
 
 
@@ -36,8 +34,7 @@ class EntryDesk:
     def __init__(self, joined: Joined, bells: Bells) -> None:
         self._joined = joined
         self._bells = bells
-        self._attaching = threading.Lock()
-        self._known: tuple[CircuitPlan, int] | None = None
+        self._plan = Installed(joined).plan
         self._sinking = threading.Lock()
         self._plan()
         self._entrance = Entrance(joined, bells, self._plan)
@@ -65,18 +62,6 @@ class EntryDesk:
         """Answer a request."""
         return self._app(environ, start_response)
 
-    def _plan(self) -> CircuitPlan:
-        """The circuit as it is installed now."""
-        known = self._known
-        if known is not None:
-            circuit = known[0].id
-            if self._joined.registry.peek(lambda tx: standing.installs(tx, circuit)) == known[1]:
-                return known[0]
-        with self._attaching:
-            attached, installs = self._joined.attached({}, Path("/"))
-            self._known = (attached.plan, installs)
-            return attached.plan
-
     def _accepted(self) -> Response:
         """Foreign events that a Trigger brings."""
         plan = self._plan()
@@ -100,7 +85,10 @@ class EntryDesk:
         for task, count in sweeping.sweep(self._joined.registry, self._plan()).items():
             self._bells.call(task, count)
         self._bells.flush()
-        tidying.tidy(self._joined.registry, self._joined.store, self._plan())
+        try:
+            self._write()
+        finally:
+            tidying.tidy(self._joined.registry, self._joined.store, self._plan())
         return Response(status=202)
 
     def _letter(self) -> Response:
@@ -110,10 +98,17 @@ class EntryDesk:
 
     def _sink(self) -> Response:
         """Write what wires with `to` have."""
+        self._write()
+        return Response(status=202)
+
+    def _write(self) -> None:
         plan = self._plan()
         with self._sinking:
-            Sinks(self._joined.registry, self._joined.store, plan, telling.trouble).flush()
-        return Response(status=202)
+            sinks = Sinks(self._joined.registry, self._joined.store, plan, telling.trouble, files=False)
+            try:
+                sinks.flush()
+            finally:
+                sinks.close()
 
     def _ghost(self) -> Response:
         """Begin a walk of ghosts from several wires."""

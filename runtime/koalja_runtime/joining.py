@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -96,6 +97,31 @@ def distant(settings: Settings, circuit: CircuitPlan, but: str = "") -> dict[str
         for plan in circuit.tasks.values()
         if plan.task.service and plan.name != but
     }
+
+
+class Installed:
+    """The circuit as it is installed now, for who runs no program: read again when it was installed anew."""
+
+    def __init__(self, joined: Joined) -> None:
+        self._joined = joined
+        self._attaching = threading.Lock()
+        self._known: tuple[CircuitPlan, int] | None = None
+
+    def plan(self) -> CircuitPlan:
+        """Its plan.
+
+        Raises:
+            NotFound: It is not installed.
+        """
+        known = self._known
+        if known is not None:
+            circuit = known[0].id
+            if self._joined.registry.peek(lambda tx: standing.installs(tx, circuit)) == known[1]:
+                return known[0]
+        with self._attaching:
+            attached, installs = self._joined.attached({}, Path("/"))
+            self._known = (attached.plan, installs)
+            return attached.plan
 
 
 class TimelyCaller(Caller):

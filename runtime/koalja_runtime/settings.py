@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-ROLES = ("task", "service", "entry", "job", "sweep", "console")
+ROLES = ("task", "service", "entry", "job", "queue", "sweep", "console")
 # A request is answered so many seconds before it would be cut off.
 _MARGIN = 20.0
 
@@ -22,6 +22,7 @@ class Settings(NamedTuple):
     role: str = ""
     circuit: str = ""
     task: str = ""
+    wire: str = ""
     registry: str = ""
     store: str = ""
     broker: str = ""
@@ -51,6 +52,7 @@ class Settings(NamedTuple):
             role=role,
             circuit=environ.get("KOALJA_CIRCUIT", ""),
             task=environ.get("KOALJA_TASK", ""),
+            wire=environ.get("KOALJA_WIRE", ""),
             registry=environ.get("KOALJA_REGISTRY", ""),
             store=environ.get("KOALJA_STORE", ""),
             broker=environ.get("KOALJA_BROKER", ""),
@@ -78,6 +80,8 @@ def _check(environ: Mapping[str, str], role: str) -> None:
     needed = ["KOALJA_STORE", "KOALJA_CIRCUIT"] if role != "console" else []
     if role in ("task", "service", "job"):
         needed.append("KOALJA_TASK")
+    if role == "queue":
+        needed.append("KOALJA_WIRE")
     missing = [name for name in needed if not environ.get(name)]
     if missing:
         raise ValueError(f"{', '.join(missing)} must be set where KOALJA_REGISTRY is, for the role {role}")

@@ -1,4 +1,4 @@
-"""Starts what $KOALJA_ROLE says: a server (task, entry, or alone), or what ends (job, sweep, console)."""
+"""Starts what $KOALJA_ROLE says: a server (task, entry, or alone), or what ends by itself (job, queue, …)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> int:
     if arguments:
         sys.stderr.write(f"koalja: {arguments[0]!r} is no command of the runtime; try install, or none\n")
         return 2
-    if settings.role in ("job", "sweep", "console"):
+    if settings.role in ("job", "queue", "sweep", "console"):
         from koalja_runtime import ending
 
         return ending.run(settings)

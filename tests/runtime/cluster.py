@@ -318,9 +318,10 @@ class Cluster:
         lines = [line for pod in self.pods[task] for line in pod.log.read_text().splitlines()]
         return [json.loads(line[8:]) for line in lines if line.startswith("koalja: {")]
 
-    def run_role(self, role: str, task: str = "") -> subprocess.CompletedProcess[str]:
+    def run_role(self, role: str, task: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
         """Run a role that ends by itself."""
         more = {"KOALJA_ROLE": role, "KOALJA_TASK": task, "KOALJA_SCRATCH": str(self.home / f"{role}-once")}
+        more |= settings
         return subprocess.run(
             [sys.executable, "-I", str(RUNTIME)],
             cwd=self.folder,

@@ -70,8 +70,12 @@ def _trigger(trigger: dict[str, Any], strategy: str, path: str) -> Iterator[Find
     if kind == "aws-sqs-queue":
         if not metadata.get("queueURL") and not metadata.get("queueURLFromEnv"):
             yield Finding("scaler-field", f"{path}.metadata.queueURL", "is missing")
-        if metadata.get("queueLength", "5") != "1":
-            yield Finding("queue-length", f"{path}.metadata.queueLength", "advice: 1, for a job each")
+        if metadata.get("queueLength", "5") != "1" and metadata.get("scaleOnInFlight", "true") != "false":
+            yield Finding(
+                "queue-length",
+                f"{path}.metadata.queueLength",
+                "advice: 1, for a job each; or scaleOnInFlight false, for jobs that drain the queue",
+            )
         if strategy == "accurate" and metadata.get("scaleOnInFlight", "true") != "false":
             yield Finding(
                 "counted-twice", f"{path}.metadata.scaleOnInFlight", "with accurate it counts what runs twice"

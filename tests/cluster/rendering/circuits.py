@@ -28,8 +28,10 @@ wire alarm
     to = s3://results/alarms/{id}
 wire any
     accept = *
+    from = sqs://any, sqs://123456789012/more.fifo?region=eu-west-1
 wire odd
     accept = a*b?c
+    from = https://sqs.us-west-2.amazonaws.com/123456789012/drops, s3://drops/in/*.json
 
 (order[10/2], limits passive) sort (lot)
     run = cat {order}
@@ -60,6 +62,7 @@ wire odd
 FULL = {
     "store": "s3://results/koalja",
     "endpoint": "https://s3.example.org",
+    "aws-identity": "role",
     "region": "eu-central-1",
     "pull-secret": "registry-login",
     "memory-limit": "2Gi",

@@ -358,10 +358,59 @@ def test_a_job_has_the_tasks_own_time_and_no_more_pods_than_its_concurrency() ->
 
 def test_jobs_need_keda_even_where_the_sweep_does_not() -> None:
     kinds = [o["kind"] for o in objects_of(circuit_of("plant"), {"sweep": "ping"})]
-    assert kinds.count("ScaledJob") == 2
-    assert kinds.count("TriggerAuthentication") == 1
+    assert kinds.count("ScaledJob") == 4  # two of tasks, two of wires that queues feed
+    assert kinds.count("TriggerAuthentication") == 2
     without = [o["kind"] for o in objects_of(circuit_of("weather"), {"sweep": "ping"})]
     assert "TriggerAuthentication" not in without
+
+
+# Queues
+
+
+QUEUED = "wire a\n    from = sqs://jobs, s3://drops/*\n(a) t (b)\n    run = cat {a}\n"
+
+
+def test_a_queue_is_drained_by_pods_that_keda_starts_while_messages_wait() -> None:
+    objects = objects_of(wired(QUEUED), {"sweep": "ping", "queue-endpoint": "http://localstack:4566"})
+    (job,) = of_kind(objects, "ScaledJob").values()
+    (trigger,) = job["spec"]["triggers"]
+    assert trigger["type"] == "aws-sqs-queue"
+    assert trigger["metadata"] == {
+        "queueURL": "http://localstack:4566/000000000000/jobs",
+        "queueLength": "100",
+        "activationQueueLength": "0",
+        "awsRegion": "us-east-1",
+        "scaleOnInFlight": "false",
+        "awsEndpoint": "http://localstack:4566",
+    }
+    told = environment(job)
+    assert (told["KOALJA_ROLE"], told["KOALJA_WIRE"]) == ("queue", "a")
+    assert told["AWS_ENDPOINT_URL_SQS"] == "http://localstack:4566"
+    assert job["spec"]["minReplicaCount"] == 0
+    assert left_out(wired(QUEUED)) == []
+
+
+def test_keda_looks_at_queues_by_the_runtimes_keys_by_reference_or_by_their_role() -> None:
+    (keys,) = of_kind(objects_of(wired(QUEUED), {"sweep": "ping"}), "TriggerAuthentication").values()
+    assert {one["name"] for one in keys["spec"]["secretTargetRef"]} == {"koalja-store"}
+    settings = {"sweep": "ping", "aws-identity": "role"}
+    (role,) = of_kind(objects_of(wired(QUEUED), settings), "TriggerAuthentication").values()
+    assert role["spec"] == {"podIdentity": {"provider": "aws", "identityOwner": "workload"}}
+
+
+def test_a_queue_is_named_by_its_address_where_it_is_known() -> None:
+    jobs = of_kind(objects_of(circuit_of("plant"), {"region": "eu-central-1"}), "ScaledJob")
+    asked = [
+        (one["metadata"]["queueURL"], one["metadata"]["awsRegion"])
+        for job in jobs.values()
+        for one in job["spec"]["triggers"]
+        if one["type"] == "aws-sqs-queue"
+    ]
+    assert asked == [
+        ("any", "eu-central-1"),
+        ("https://sqs.eu-west-1.amazonaws.com/123456789012/more.fifo", "eu-west-1"),
+        ("https://sqs.us-west-2.amazonaws.com/123456789012/drops", "us-west-2"),
+    ]
 
 
 # All of it

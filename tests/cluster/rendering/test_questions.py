@@ -193,6 +193,15 @@ def test_a_value_that_nobody_read_is_found_when_its_ring_was_lost(bench: Opener)
     assert forgotten(b) == 1
 
 
+def test_a_value_that_nobody_wrote_to_its_bucket_is_found(bench: Opener) -> None:
+    b = bench("[c]\n(in) t (out)\nwire out\n    to = s3://bucket/{id}\n")
+    ready(b, 1)
+    b.work_off()
+    assert forgotten(b) == 1
+    b.change("UPDATE wire SET sunk = head")
+    assert forgotten(b) == 0
+
+
 def test_what_has_just_come_is_left_to_its_ring(bench: Opener) -> None:
     b = bench(one())
     hurry(b)

@@ -187,6 +187,8 @@ BROKEN: list[tuple[str, str, Break]] = [
     ("scaler-address", "ScaledJob", spec(triggers=[{"type": "postgresql", "metadata": {"query": "q"}}])),
     ("scaler-field", "ScaledJob", scaler("aws-sqs-queue", queueLength="1", awsRegion="eu-west-1")),
     ("queue-length", "ScaledJob", scaler("aws-sqs-queue", **{**SQS, "queueLength": "5"})),
+    ("scaler-field", "ScaledJob", scaler("aws-sqs-queue", queueURL="q", scaleOnInFlight="false")),
+    ("text", "ScaledJob", scaler("aws-sqs-queue", **{**SQS, "queueLength": 1})),
     ("counted-twice", "ScaledJob", lambda o: o["spec"].update(
         scalingStrategy={"strategy": "accurate"}, triggers=[{"type": "aws-sqs-queue", "metadata": SQS}])),
 ]  # fmt: skip

@@ -23,6 +23,8 @@ def test_what_is_written_is_what_is_read() -> None:
         ("store", "bucket"),
         ("store", "s3://BUCKET"),
         ("endpoint", "localhost:4566"),
+        ("queue-endpoint", "localhost:4566"),
+        ("aws-identity", "me"),
         ("region", "eu west"),
         ("sweep", "cron"),
         ("sweep", ""),
