@@ -6,7 +6,7 @@ kind, needs no care for expired or broken watches, and survives an API server th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,7 +53,7 @@ class Cluster(Protocol):
         namespace: str,
         pod: str,
         command: Sequence[str],
-        stdin: bytes = b"",
+        stdin: bytes | Pieces = b"",
         *,
         out: Writer | None = None,
         err: Writer | None = None,
@@ -74,6 +74,14 @@ class Cluster(Protocol):
         previous: bool = False,
     ) -> Iterator[str]:
         """The lines that a container has written, and with `follow` those that it will."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Bytes that are read as they are sent: `size` in all."""
+
+    size: int
+    parts: Iterable[bytes]
 
 
 class Writer(Protocol):

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from koalja_fn.cluster import names
-from koalja_fn.cluster.client import Cluster, Ended, Writer
+from koalja_fn.cluster.client import Cluster, Ended, Pieces, Writer
 from koalja_fn.cluster.diagnosing import of_pod
 from koalja_fn.cluster.kinds import CONFIG_MAP, POD, SERVICE, Object, name_of, of_circuit
 from koalja_fn.cluster.rendering import console as console_pod
@@ -30,9 +30,11 @@ _PATIENCE = 180.0
 _LAYER = "koalja_function/runtime/python"
 # Runs in the pod. Standard input begins with as many bytes as the first argument says; its end means that
 # whoever called is gone, and then the command is of no use any more.
-_BEGIN = f"""
+_PATH = f"""
 import io, os, sys, threading
 sys.path.insert(0, os.path.join(os.environ.get("CNB_LAYERS_DIR", "/layers"), "{_LAYER}"))
+"""
+_BEGIN = f"""{_PATH}
 size, given = int(sys.argv.pop(1)), b""
 while len(given) < size:
     given += os.read(0, size - len(given)) or os._exit(130)
@@ -46,7 +48,7 @@ threading.Thread(target=watch, daemon=True).start()
 _COMMAND = _BEGIN + 'from koalja_fn.commands import main\nmain(prog_name="koalja-fn")\n'
 _PROBE = _BEGIN + "from koalja_fn.cluster.probing import main\nsys.exit(main())\n"
 _FORGET = _BEGIN + "from koalja_fn.cluster.forgetting import main\nsys.exit(main(sys.argv[1:]))\n"
-_POST = _BEGIN + "from koalja_fn.cluster.posting import main\nsys.exit(main())\n"
+_POST = _PATH + "from koalja_fn.cluster.posting import main\nsys.exit(main(int(sys.argv[1])))\n"
 _RUNTIME = _BEGIN + "from koalja_runtime.starting import main\nsys.exit(main(sys.argv[1:]))\n"
 
 
@@ -81,14 +83,20 @@ class Console:
         """Delete what the registry knows of a circuit."""
         return self._call(_FORGET, [circuit], b"", None, None)
 
-    def post(self, request: bytes) -> Ended:
+    def post(self, request: bytes | Pieces) -> Ended:
         """Send a request to the circuit's entry; see `posting`."""
         return self._call(_POST, (), request, None, None)
 
     def _call(
-        self, program: str, words: Sequence[str], stdin: bytes, out: Writer | None, err: Writer | None
+        self,
+        program: str,
+        words: Sequence[str],
+        stdin: bytes | Pieces,
+        out: Writer | None,
+        err: Writer | None,
     ) -> Ended:
-        command = ["python3", "-I", "-c", program, str(len(stdin)), *words]
+        size = len(stdin) if isinstance(stdin, bytes) else stdin.size
+        command = ["python3", "-I", "-c", program, str(size), *words]
         return self.cluster.execute(self.namespace, self.pod, command, stdin, out=out, err=err)
 
 

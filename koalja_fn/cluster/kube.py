@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from koalja_fn.cluster.client import Cluster, Ended, Writer
+from koalja_fn.cluster.client import Cluster, Ended, Pieces, Writer
 from koalja_fn.cluster.kinds import MANAGER, POD, Kind, Object, kind_of, name_of, title
 from koalja_fn.errors import ClusterError, Forbidden, Rejected, Unanswered, UsageError
 
@@ -117,7 +117,7 @@ class Kube:
         namespace: str,
         pod: str,
         command: Sequence[str],
-        stdin: bytes = b"",
+        stdin: bytes | Pieces = b"",
         *,
         out: Writer | None = None,
         err: Writer | None = None,
@@ -129,9 +129,10 @@ class Kube:
         into = {_STDOUT: out or kept[_STDOUT].append, _STDERR: err or kept[_STDERR].append}
         stream = self._opened(namespace, pod, command)
         try:
-            for start in range(0, len(stdin), _CHUNK):
-                stream.write_channel(_STDIN, stdin[start : start + _CHUNK])
-                _drain(stream, into, 0)
+            for part in (stdin,) if isinstance(stdin, bytes) else stdin.parts:
+                for start in range(0, len(part), _CHUNK):
+                    stream.write_channel(_STDIN, part[start : start + _CHUNK])
+                    _drain(stream, into, 0)
             while stream.is_open():
                 _drain(stream, into, 1)
             _drain(stream, into, 0)

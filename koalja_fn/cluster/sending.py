@@ -6,17 +6,20 @@ So neither an ingress nor a forwarded port is needed, only the right to run comm
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from koalja_fn.cluster import names
+from koalja_fn.cluster.client import Pieces
 from koalja_fn.cluster.console import Console
 from koalja_fn.cluster.kinds import SERVICE
-from koalja_fn.errors import ClusterError, Refused
-from koalja_fn.events import Event
+from koalja_fn.errors import ClusterError
+from koalja_fn.events import Event, Limits
 from koalja_fn.local import client
+from koalja_fn.local.spool import too_large
 
-_MOST = 256 << 20
+_PART = 1 << 20
 WITH_BODY = {"Prefer": "return=representation"}
 
 
@@ -41,10 +44,11 @@ def post(
     """Post events; the receipts. Raises as `client.post` does."""
 
     def ask(url: str, body: Any, headers: dict[str, str]) -> list[dict[str, Any]]:
-        data = body if isinstance(body, bytes) else _whole(body)
-        length = {name: text for name, text in headers.items() if name != "Content-Length"}
-        line = json.dumps({"url": url, "headers": {**length, **WITH_BODY}}) + "\n"
-        ended = console.post(line.encode() + data)
+        size = len(body) if isinstance(body, bytes) else int(headers["Content-Length"])
+        if size > Limits().body:
+            raise too_large(Limits().body)
+        line = json.dumps({"url": url, "headers": {**headers, **WITH_BODY}}).encode() + b"\n"
+        ended = console.post(Pieces(len(line) + size, chain([line], _parts(body))))
         if ended.status != 0:
             why = ended.err.decode("utf-8", "replace").strip()
             raise client.Unreachable(
@@ -60,12 +64,10 @@ def post(
     return client.post(entry, wire, group, told=told, ask=ask)
 
 
-def _whole(file: Any) -> bytes:
-    data: bytes = file.read(_MOST + 1)
-    if len(data) > _MOST:
-        raise Refused(
-            "a value of more than 256 MB does not go through the console",
-            cure="POST it to the entry's own address, which `koalja-fn deploy` prints",
-            http_status=413,
-        )
-    return data
+def _parts(body: Any) -> Iterator[bytes]:
+    """A value's bytes; one in a file is read as it is sent."""
+    if isinstance(body, bytes):
+        yield body
+        return
+    while part := body.read(_PART):
+        yield part

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from koalja_fn.cluster.client import Cluster
+from koalja_fn.cluster.client import Cluster, Pieces
 from koalja_fn.cluster.console import open_console
 from koalja_fn.cluster.kinds import BROKER, CONFIG_MAP, PING_SOURCE, POD, SERVICE
 from koalja_fn.cluster.logs import show
@@ -92,6 +92,15 @@ def test_much_goes_through_a_command(api: Api, cluster: Cluster) -> None:
     data = os.urandom(3_000_000)
     program = "import sys; sys.stdout.buffer.write(sys.stdin.buffer.read(3000000))"
     assert cluster.execute("there", "p", ["python3", "-c", program], data).out == data
+
+
+def test_bytes_are_read_as_they_are_sent(api: Api, cluster: Cluster) -> None:
+    api.environment = dict(os.environ)
+    data = os.urandom(3_000_000)
+    parts = (data[start : start + 1_000_000] for start in range(0, len(data), 1_000_000))
+    program = "import sys; sys.stdout.buffer.write(sys.stdin.buffer.read(3000000))"
+    ended = cluster.execute("there", "p", ["python3", "-c", program], Pieces(len(data), parts))
+    assert ended.out == data
 
 
 def test_without_a_kubeconfig_the_cure_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
