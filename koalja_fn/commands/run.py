@@ -96,6 +96,7 @@ def run(
     """
     from koalja_fn.local import display as displays
     from koalja_fn.local.opening import Payloads
+    from koalja_fn.local.recomputing import before_run
     from koalja_fn.local.session import session_of
     from koalja_fn.local.workplace import open_workplace
 
@@ -106,9 +107,13 @@ def run(
         _until_signalled() as stop,
         open_workplace(path, discards=discards, payloads=payloads, endpoint=endpoint_url) as workplace,
     ):
-        session = session_of(workplace, display, jobs=jobs)
         for change in workplace.changes:
             display.say(f"{change.task}: {change.what} {change.text}".rstrip())
+        ready = before_run(workplace, display.say, stop)
+        if ready is None:
+            click.echo("koalja-fn: interrupted; the next run goes on with the recompute", err=True)
+            sys.exit(130)
+        session = session_of(ready, display, jobs=jobs)
         if once:
             _run_once(session, display, stop, feeds, lines, output)
         else:

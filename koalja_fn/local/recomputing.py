@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from koalja_fn.engine.executing import Executed, Lookups
-from koalja_fn.engine.lane.beginning import Options, Prospect, begin
+from koalja_fn.engine.lane.beginning import Options, Prospect, begin, prospect
 from koalja_fn.engine.lane.choosing import reach
 from koalja_fn.engine.lane.running import Lane, Progress
 from koalja_fn.engine.plans import CircuitPlan
@@ -19,9 +19,11 @@ from koalja_fn.local.workplace import Workplace
 from koalja_fn.lookups import Proxy
 from koalja_fn.program.calling import Caller
 from koalja_fn.program.cancel import Cancel
-from koalja_fn.registry import Registry, lanes
+from koalja_fn.registry import Registry, lanes, tasks
 from koalja_fn.registry.lanes import Recompute
 from koalja_fn.registry.registry import Transaction
+
+_LOOK = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +45,81 @@ def unfinished(registry: Registry, plan: CircuitPlan) -> Recompute | None:
         lanes.end(tx, found.id, "given up", registry.clock(), {"why": "the wiring was changed"})
         return None
 
+    # A look costs nothing; most have none.
+    if registry.read(lambda tx: lanes.unfinished(tx, plan.id)) is None:
+        return None
     return registry.transact(look)
 
 
 def _fits(tx: Transaction, plan: CircuitPlan, found: Recompute) -> bool:
     reached = reach(plan.circuit, Options.from_json(found.options).roots)
-    tasks = {task.name for task in lanes.lane_tasks(tx, found.id)}
+    part = {task.name for task in lanes.lane_tasks(tx, found.id)}
     wires = {wire.name for wire in lanes.lane_wires(tx, found.id)}
-    return tasks == set(reached.tasks) and wires == set(reached.wires)
+    return part == set(reached.tasks) and wires == set(reached.wires)
 
 
 def begun(registry: Registry, plan: CircuitPlan, wanted: Prospect) -> Recompute:
     """A new recompute."""
     return registry.transact(lambda tx: begin(tx, registry.clock(), plan, wanted))
+
+
+def before_run(workplace: Workplace, say: Callable[[str], None], stop: threading.Event) -> Workplace | None:
+    """What `on-update = recompute` asks for, before a run takes new values; None where stopped before.
+
+    A recompute that was interrupted is gone on with, whoever began it.
+    """
+    registry, plan = workplace.registry, workplace.plan
+    found = unfinished(registry, plan)
+    among = [name for name, one in plan.tasks.items() if one.task.on_update == "recompute"]
+    if found is None and among:
+        wanted = registry.read(lambda tx: prospect(tx, plan, among=among))
+        for one in wanted.tasks:
+            say(f"recompute: {one.task}: {one.why}")
+        found = begun(registry, plan, wanted) if wanted.tasks else None
+    if found is None:
+        return workplace
+    say(f"recompute {found.epoch} comes first; values are taken from then on")
+    cancel = Cancel()
+    over = threading.Event()
+    watcher = threading.Thread(target=_pass_on, args=(stop, over, cancel), daemon=True)
+    watcher.start()
+
+    def ended_badly(executed: Executed) -> None:
+        if executed.outcome in ("failed", "dead"):
+            say(f"recompute: {executed.claim.plan.name}: {executed.ending.message or executed.ending.reason}")
+
+    try:
+        done = recompute(workplace, found, Ears(lambda _: None, ended_badly, say), cancel)
+    finally:
+        over.set()
+        watcher.join()
+        cancel.close()
+    if done is None:
+        return None
+    say(f"recompute {found.epoch} is in force")
+    return replace(workplace, plan=switched(registry, plan))
+
+
+def _pass_on(stop: threading.Event, over: threading.Event, cancel: Cancel) -> None:
+    while not over.is_set():
+        if stop.wait(_LOOK):
+            cancel.set()
+            return
+
+
+def switched(registry: Registry, plan: CircuitPlan) -> CircuitPlan:
+    """A circuit's plan with the rows that its tasks and wires have now."""
+
+    def look(tx: Transaction) -> CircuitPlan:
+        wires = tasks.wires(tx, plan.id)
+        rows = {row.name: row.id for row in tasks.of_circuit(tx, plan.id)}
+        plans = {
+            name: replace(one, id=rows[name], wires={wire: wires[wire] for wire in one.wires})
+            for name, one in plan.tasks.items()
+        }
+        return replace(plan, wires={name: wires[name] for name in plan.wires}, tasks=plans)
+
+    return registry.read(look)
 
 
 def recompute(workplace: Workplace, found: Recompute, ears: Ears, stop: Cancel) -> Recompute | None:
@@ -77,7 +141,7 @@ def recompute(workplace: Workplace, found: Recompute, ears: Ears, stop: Cancel) 
         if services is not None:
             services.stop()
         caller.close()
-    Sinks(registry, store, lane.plan).flush()
+    Sinks(registry, store, lane.plan, endpoint=workplace.endpoint).flush()
     return ended(registry, plan, found)
 
 

@@ -435,6 +435,42 @@ def outdated(tx: Transaction, task: int, version: str, since: int, *, failed: bo
     return sum(row[1] for row in rows), [str(row[0]) for row in rows]
 
 
+def newest_of_service(tx: Transaction, task: int) -> int | None:
+    """Row of the snapshot that a service runs on, or will once it is started."""
+    row = tx.one(
+        "SELECT rid FROM snapshot WHERE task = ? AND state IN ('ready', 'running', 'done')"
+        " ORDER BY number DESC LIMIT 1",
+        task,
+    )
+    return int(row[0]) if row else None
+
+
+def answered_by_older(tx: Transaction, task: int, service: int, newest: int) -> int:
+    """How many finished snapshots of a task were told something by an older snapshot of a service."""
+    row = tx.one(
+        "SELECT count(DISTINCT l.snapshot) FROM snapshot a JOIN lookup l ON l.answered = a.rid"
+        " JOIN snapshot s ON s.rid = l.snapshot WHERE a.task = ? AND a.rid <> ? AND s.task = ?"
+        " AND s.state IN ('done', 'dead')",
+        service,
+        newest,
+        task,
+    )
+    return int(row[0]) if row else 0
+
+
+def was_told_by_older(tx: Transaction, snapshot: int, services: Mapping[str, int]) -> bool:
+    """Whether what a snapshot was told came from another snapshot of a service than the one it has now.
+
+    `services`: the snapshots that they run on, by the services' names.
+    """
+    rows = tx.all(
+        "SELECT t.name, l.answered FROM lookup l JOIN snapshot a ON a.rid = l.answered"
+        " JOIN task t ON t.id = a.task WHERE l.snapshot = ?",
+        snapshot,
+    )
+    return any(name in services and services[name] != answered for name, answered in rows)
+
+
 def finished(tx: Transaction, task: int, since: int) -> int:
     """How many snapshots of a task are done or dead letters, of those that formed since then."""
     row = tx.one(

@@ -170,3 +170,35 @@ def test_a_folder_in_which_nothing_differs_has_nothing_to_do(tmp_path: Path) -> 
     unknown = koalja("recompute", folder, "--task", "nobody")
     assert unknown.returncode == 7
     assert "there are: up, join, tell" in unknown.stderr
+
+
+def test_a_run_begins_by_itself_where_the_wiring_says_so(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    two.mkdir()
+    wiring = WIRING.replace("(mid)\n", "(mid)\n    on-update = recompute\n", 1)
+    old, new = circuit(one, OLD, wiring), circuit(two, NEW, wiring)
+    for folder in (old, new):
+        feed(folder, "a", "b", "c")
+    edit(old, NEW)
+    assert "recompute 1 is in force" in feed(old, "d")["talk"]
+    assert "recompute" not in feed(new, "d")["talk"]
+    assert payloads(old, "out") == payloads(new, "out")
+    assert "not yet" not in koalja("check", old).stdout
+
+
+def test_a_run_goes_on_with_what_was_interrupted(tmp_path: Path) -> None:
+    folder = circuit(tmp_path)
+    feed(folder, "a", "b", "c", "d")
+    edit(folder, f"#!/bin/sh\necho up >> {tmp_path}/runs\n{NEW}")
+    process = subprocess.Popen([*COMMAND, "recompute", str(folder), "-q"], start_new_session=True)
+    try:
+        wait_for(partial(ran, tmp_path / "runs", 1))
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait(30)
+    talk = feed(folder, "e")["talk"]
+    # It may have come to its end before it was killed.
+    assert "recompute 1 is in force" in talk or "recompute 1," in koalja("map", "-C", folder).stdout
+    assert recomputed(folder)["tasks"] == []
+    assert "agree" in koalja("doctor", folder, "--verify").stdout

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import signal
 import subprocess
@@ -93,3 +95,25 @@ def test_the_programs_of_the_documentation_work(tmp_path: Path) -> None:
     done = once(folder_of(tmp_path, server=server, predict=asker), "--in", "json=json", "--in", "model=model")
     assert done.returncode == 0, done.stderr
     assert re.search(r"result: 1 new.*\n.* m1\n", done.stdout)
+
+
+def test_answers_of_an_older_model_are_asked_for_again_where_the_wiring_says_so(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, WIRING.replace("backoff", "on-update = recompute\n    backoff", 1))
+    assert "m1:a" in once(folder, "--in", "json=json", "--in", "model=model").stdout
+    (folder / "model").write_text("m2")
+    assert once(folder, "--in", "model=model").returncode == 0
+    (folder / "json").write_text("b")
+    done = once(folder, "--in", "json=json")
+    assert done.returncode == 0, done.stderr
+    assert "service server has a newer snapshot" in done.stderr
+    listed = subprocess.run(
+        [*COMMAND, "list", "values", "--wire", "result", "-o", "json"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    digests = [value["digest"] for value in json.loads(listed.stdout)["values"]]
+    assert digests == [
+        "sha256:" + hashlib.sha256(f"{text}\n".encode()).hexdigest() for text in ("m2:a", "m2:b")
+    ]

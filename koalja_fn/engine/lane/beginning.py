@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from koalja_fn.engine.lane.choosing import Reach, reach
@@ -19,6 +19,7 @@ class Options:
     """What is to be redone. `named`: the task that a person named; `since`: µs, of when snapshots formed.
 
     `roots` are the tasks whose own snapshots are asked for; others are redone where their inputs differ.
+    `services` are those whose new snapshot makes older answers void: the rows of their snapshots by name.
     """
 
     roots: tuple[str, ...] = ()
@@ -26,7 +27,7 @@ class Options:
     since: int = 0
     only_failed: bool = False
     effects: bool = False
-    replay_lookups: bool = False
+    services: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """As the registry keeps it."""
@@ -36,7 +37,7 @@ class Options:
             "since": self.since,
             "onlyFailed": self.only_failed,
             "effects": self.effects,
-            "replayLookups": self.replay_lookups,
+            "services": dict(self.services),
         }
 
     @classmethod
@@ -48,7 +49,7 @@ class Options:
             data["since"],
             data["onlyFailed"],
             data["effects"],
-            data["replayLookups"],
+            data["services"],
         )
 
 
@@ -101,11 +102,11 @@ def prospect(
     since: int = 0,
     only_failed: bool = False,
     effects: bool = False,
-    replay_lookups: bool = False,
 ) -> Prospect:
     """Look what is to be redone: of one task, or of all whose results another version of their code made.
 
-    `among` restricts the latter to some tasks.
+    `among` restricts the latter to some tasks; of a service among them, those that an older snapshot of it
+    has answered are redone.
 
     Raises:
         NotFound: There is no such task.
@@ -129,10 +130,33 @@ def prospect(
             notes.append(f"{name} is a service: it runs on its latest snapshot, with its code as it is now")
         else:
             roots[name] = planned
-    options = Options(tuple(roots), task is not None, since, only_failed, effects, replay_lookups)
+    services = _renewed(tx, plan, among or (), roots)
+    options = Options(tuple(roots), task is not None, since, only_failed, effects, services)
     reached = reach(plan.circuit, tuple(roots))
     found = tuple(roots.get(name) or _downstream(tx, plan, name, reached) for name in reached.tasks)
     return Prospect(options, reached, found, (*notes, *_notes(plan, reached, effects=effects)))
+
+
+def _renewed(
+    tx: Transaction, plan: CircuitPlan, among: Sequence[str], roots: dict[str, Planned]
+) -> dict[str, int]:
+    """Services with a newer snapshot than some answers on record; who was told those becomes a root."""
+    found: dict[str, int] = {}
+    for name in among:
+        one = plan.tasks[name]
+        newest = lanes.newest_of_service(tx, one.id) if one.task.service else None
+        if newest is None:
+            continue
+        offered = {output.wire for output in one.task.outputs if output.implicit}
+        for asker in plan.tasks.values():
+            if asker.task.service or not any(i.implicit and i.name in offered for i in asker.task.inputs):
+                continue
+            count = lanes.answered_by_older(tx, asker.id, one.id, newest)
+            if count:
+                found[name] = newest
+                why = f"service {name} has a newer snapshot than the one that answered"
+                roots.setdefault(asker.name, Planned(asker.name, count, True, why))
+    return found
 
 
 def begin(tx: Transaction, now: int, plan: CircuitPlan, wanted: Prospect) -> Recompute:

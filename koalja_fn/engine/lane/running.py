@@ -199,6 +199,8 @@ class Lane:
             return False
         if self.options.only_failed:
             return pair.old_state == "dead"
+        if self.options.services and lanes.was_told_by_older(tx, pair.old, self.options.services):
+            return True
         return self.options.named or lanes.version_of(tx, pair.old) != plan.code.version
 
     def _settle(self, tx: Transaction, name: str, pair: Pair, how: str) -> None:
