@@ -147,7 +147,7 @@ def write_redun(tool: Tool) -> None:
         "    subprocess.run(['cp', origin.path, to], check=True)\n    return File(to)\n"
         "@task()\ndef main() -> list:\n    made = {}\n"
         "    for to, origin in COPIES:\n"
-        "        made[to] = copy(made.get(origin) or File(origin), to)\n"
+        "        made[to] = copy(made[origin] if origin in made else File(origin), to)\n"
         "    return list(made.values())\n"
     )
 
@@ -313,6 +313,7 @@ def report(quick: bool, without: set[str], place: Path) -> tuple[list[str], bool
 
 
 def main() -> int:
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # all tools of Python as people have them
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--without", default="", help="peers to leave out, separated by commas")

@@ -68,9 +68,10 @@ def ask(
         Busy: Another process has the folder, and still has after `patience` seconds.
         StoreError, RegistryError: Disk trouble.
     """
-    known = trail.follow(str(path), wanted, options.most)
-    if known is not None:
-        return Answer(known["circuit"], known["wires"], cached=known["cached"], unchanged=True)
+    earlier = trail.follow(str(path), wanted, options.most)
+    if earlier is not None and not earlier.changed:
+        cached = sum(earlier.counts.values())
+        return Answer(earlier.circuit, dict(earlier.wires), cached=cached, unchanged=True)
     from koalja_fn.pull.make import make
 
-    return make(path, wanted, options, stop, patience)
+    return make(path, wanted, options, stop, patience, earlier)

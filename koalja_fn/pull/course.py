@@ -125,13 +125,13 @@ class Course:
 
     def _sample(self) -> None:
         for wire, samples in self._sampler.sample(self._plan.sources).items():
-            self._built.samples += samples
+            self._built.samples[wire] = samples
             for sample in samples:
                 self._places[sample.value.id] = sample.place
                 self._samples[sample.value.digest] = sample
             self._supply(wire, [sample.value for sample in samples])
         self._built.listed = self._sampler.listed
-        kept = [(sample.value, sample.place) for sample in self._built.samples]
+        kept = [(sample.value, sample.place) for some in self._built.samples.values() for sample in some]
         self._site.registry.transact(lambda tx: making.keep_samples(tx, kept))
 
     def _supply(self, wire: str, values: list[AnnotatedValue]) -> None:
@@ -168,6 +168,7 @@ class Course:
             self._nodes[node.task.name] = node
             keys_now = {execution.number: execution.key for execution in node.executions}
             self._lasts[node.task.name] = (keys_now, len(keys_now))
+            self._built.counts[node.task.name] = len(keys_now)
             self._advance(node)
 
     def _formed(self, task: Task) -> _Node:

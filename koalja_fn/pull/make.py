@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +15,32 @@ from koalja_fn.local.holding import hold
 from koalja_fn.local.opening import open_payloads, open_registry, state_folder
 from koalja_fn.program.calling import Caller
 from koalja_fn.program.cancel import Cancel
-from koalja_fn.pull import trail
 from koalja_fn.pull.asking import Answer, Options
 from koalja_fn.pull.building import build
 from koalja_fn.pull.course import Site
 from koalja_fn.pull.known import Known
+from koalja_fn.pull.narrowing import narrowed
 from koalja_fn.pull.opening import Compiled, compiled, keep
-from koalja_fn.pull.planning import plan
+from koalja_fn.pull.planning import Plan, plan
 from koalja_fn.pull.runs import Built
+from koalja_fn.pull.trail import Trail, leave
+from koalja_fn.pull.trailing import joined, trail_of
 from koalja_fn.pull.writing import write_sinks
 from koalja_fn.registry import making
 
 
-def make(path: Path, wanted: Sequence[str], options: Options, stop: Cancel, patience: float) -> Answer:
-    """As `asking.ask`, but for a trail that is followed."""
+def make(
+    path: Path,
+    wanted: Sequence[str],
+    options: Options,
+    stop: Cancel,
+    patience: float,
+    earlier: Trail | None = None,
+) -> Answer:
+    """As `asking.ask`, but for a trail that holds; what one that does not quite hold still tells is used."""
     found = compiled(path, state_folder(folder_of(path)))
     with hold(found.folder, patience) as state:
-        return _make(path, found, wanted, options, stop, state)
+        return _make(path, found, wanted, options, stop, state, earlier)
 
 
 def folder_of(path: Path) -> Path:
@@ -39,11 +49,21 @@ def folder_of(path: Path) -> Path:
 
 
 def _make(
-    path: Path, found: Compiled, wanted: Sequence[str], options: Options, stop: Cancel, state: Path
+    path: Path,
+    found: Compiled,
+    wanted: Sequence[str],
+    options: Options,
+    stop: Cancel,
+    state: Path,
+    earlier: Trail | None,
 ) -> Answer:
     if found.fresh:
         keep(found, path, state)
+        earlier = None
     goal = plan(found.circuit, wanted)
+    part = narrowed(found.circuit, goal, earlier) if earlier else None
+    if part is None:
+        part, earlier = goal, None
     with (
         closing(open_registry(found.folder)) as registry,
         closing(open_payloads(found.folder)) as store,
@@ -52,27 +72,43 @@ def _make(
         site = Site(registry, store, found, options, stop)
         known = Known(registry.read(making.known_files))
         if options.dry:
-            built = build(site, caller, goal, known, 0)
-            return _answer(found.circuit.name, built, {})
+            built = build(site, caller, part, known, 0)
+            return _whole(_answer(found.circuit.name, built, {}), part, goal, earlier)
         names = [*goal.wanted, *wanted]
         run = registry.transact(
             lambda tx: making.begin_run(tx, found.circuit.name, registry.clock(), dict.fromkeys(names))
         )
-        built = build(site, caller, goal, known, run)
+        built = build(site, caller, part, known, run)
+        written = write_sinks(found, store, built.values)
+        answer = _whole(_answer(found.circuit.name, built, written), part, goal, earlier)
         registry.transact(
             lambda tx: making.end_run(
-                tx, run, registry.clock(), len(built.made), built.cached, len(built.failures)
+                tx, run, registry.clock(), len(answer.made), answer.cached, len(answer.failures)
             )
         )
-        written = write_sinks(found, store, built.values)
-        answer = _answer(found.circuit.name, built, written)
         always = any(not task.outputs or task.cache is False for task in goal.tasks)
         if not (answer.failures or answer.held_up or answer.interrupted or always):
             places = [place for some in written.values() for place in some.values()]
             files = [place for place in places if isinstance(place, Path)]
             if len(files) == len(places):  # whether an object is still there shows no look at files
-                trail.leave(state, path, wanted, options.most, found, built, files, answer.wires)
+                left = trail_of(found.folder, built, files, answer)
+                left = left if earlier is None else joined(earlier, left, set(part.wanted))
+                leave(state, path, wanted, options.most, left, found.watched)
         return answer
+
+
+def _whole(answer: Answer, part: Plan, goal: Plan, earlier: Trail | None) -> Answer:
+    """The answer to the whole question, where a part of it was looked at anew."""
+    if earlier is None:
+        return answer
+    behind = {task.name for task in part.tasks}
+    wires = {wire: values for wire, values in earlier.wires.items() if wire not in part.wanted} | answer.wires
+    cached = sum(count for task, count in earlier.counts.items() if task not in behind)
+    return replace(
+        answer,
+        wires={wire: wires[wire] for wire in goal.wanted if wire in wires},
+        cached=answer.cached + cached,
+    )
 
 
 def _answer(circuit: str, built: Built, written: dict[str, dict[str, Path | str]]) -> Answer:

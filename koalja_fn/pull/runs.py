@@ -30,7 +30,8 @@ class Built:
     """What came of a run.
 
     `values` are those of the wanted wires, `made` (task, number, why) what was run, `left` the values that
-    are in no snapshot. Tasks that are `held_up` lack what others failed to make.
+    are in no snapshot, `counts` the executions of each task, `samples` the sources' files by wire. Tasks that
+    are `held_up` lack what others failed to make.
     """
 
     values: dict[str, list[AnnotatedValue]] = field(default_factory=dict)
@@ -39,7 +40,8 @@ class Built:
     failures: list[Failure] = field(default_factory=list)
     held_up: list[str] = field(default_factory=list)
     left: dict[str, Mapping[str, int]] = field(default_factory=dict)
-    samples: list[Sample] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    samples: dict[str, list[Sample]] = field(default_factory=dict)
     listed: list[tuple[Pattern, tuple[str, ...]]] = field(default_factory=list)
     interrupted: bool = False
 

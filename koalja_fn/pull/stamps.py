@@ -36,6 +36,11 @@ def unchanged(known: Mapping[str, Iterable[int]]) -> bool:
     return all(stamp(path) == tuple(was) for path, was in known.items())
 
 
+def differing(known: Mapping[str, Iterable[int]]) -> list[str]:
+    """The files that have another stamp than they had."""
+    return [path for path, was in known.items() if stamp(path) != tuple(was)]
+
+
 def settle(known: Iterable[Stamp]) -> None:
     """Wait until a later change of any of these files would show in its stamp."""
     newest = max((max(mtime, ctime) for _, mtime, ctime, _ in known), default=0)

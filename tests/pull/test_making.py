@@ -14,6 +14,10 @@ from workshop import Workshop, tasks_of, whys
 from koalja_fn.errors import Busy, NotFound, StoreError, UsageError
 from koalja_fn.local.holding import hold
 from koalja_fn.program.cancel import Cancel
+from koalja_fn.pull.narrowing import narrowed
+from koalja_fn.pull.opening import compiled
+from koalja_fn.pull.planning import plan
+from koalja_fn.pull.trail import follow
 
 CHAIN = """[w]
 (a) first (b)
@@ -69,6 +73,69 @@ def test_only_what_depends_on_a_changed_file_runs(shop: Workshop) -> None:
     answer = shop.make()
     assert shop.ran() == ["join", "right"]
     assert whys(answer) == {"right": "z changed: src/z.txt", "join": "r changed: r[0]"}
+
+
+FAN = "".join(
+    f"""
+({n}in) copy{n} ({n}out)
+    run = ./copy {{{n}in}} {{out.{n}out}}
+wire {n}in
+    from = src/{n}.txt
+wire {n}out
+    to = out/{n}.txt
+"""
+    for n in "xyz"
+)
+
+
+def test_the_answer_is_whole_where_only_a_part_was_looked_at(shop: Workshop) -> None:
+    shop.wire(f"[w]{FAN}")
+    for n in "xyz":
+        shop.source(f"src/{n}.txt", n)
+    first = shop.make()
+    assert shop.ran() == ["copyx", "copyy", "copyz"]
+    shop.source("src/y.txt", "new")
+    (shop.folder / "out/z.txt").unlink()
+    answer = shop.make()
+    assert shop.ran() == ["copyy"]
+    assert (tasks_of(answer.made), answer.cached) == (["copyy"], 2)
+    assert list(answer.wires) == list(first.wires)
+    assert answer.wires["xout"] == first.wires["xout"]
+    assert [(shop.folder / f"out/{n}.txt").read_text() for n in "xyz"] == ["x", "new", "z"]
+    again = shop.make()
+    assert (again.unchanged, again.cached, again.wires) == (True, 3, answer.wires)
+    (shop.folder / "src/x.txt").unlink()
+    assert shop.make().wires == {**again.wires, "xout": []}
+
+
+def test_a_changed_file_has_only_what_is_behind_it_planned(shop: Workshop) -> None:
+    shop.wire(f"[w]{FAN}")
+    for n in "xyz":
+        shop.source(f"src/{n}.txt", n)
+    shop.make()
+    shop.source("src/y.txt", "new")
+    earlier = follow(str(shop.folder), (), None)
+    assert earlier is not None
+    assert earlier.changed == [str(shop.folder / "src/y.txt")]
+    circuit = compiled(shop.folder, shop.folder / ".koalja").circuit
+    part = narrowed(circuit, plan(circuit, ()), earlier)
+    assert part is not None
+    assert [task.name for task in part.tasks] == ["copyy"]
+    assert part.sources == ("yin",)
+
+
+def test_a_failure_in_the_part_that_changed_leaves_the_rest_answered(shop: Workshop) -> None:
+    shop.wire(f"[w]{FAN}")
+    shop.program("copy", 'grep -v wrong "$1" > "$2"')
+    for n in "xyz":
+        shop.source(f"src/{n}.txt", n)
+    shop.make()
+    shop.source("src/y.txt", "wrong")
+    answer = shop.make()
+    assert [failure.task for failure in answer.failures] == ["copyy"]
+    assert sorted(answer.wires) == ["xout", "zout"]
+    shop.source("src/y.txt", "right")
+    assert sorted(shop.make().wires) == ["xout", "yout", "zout"]
 
 
 def test_a_result_that_is_as_before_stops_the_rebuild_there(shop: Workshop) -> None:
