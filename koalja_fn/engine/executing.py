@@ -11,6 +11,7 @@ from koalja_fn import ids
 from koalja_fn.engine import claiming
 from koalja_fn.engine.claiming import Claim, Ending, Fenced, Remark
 from koalja_fn.engine.keys import Answering
+from koalja_fn.engine.lineage import Lineage, lineage_of
 from koalja_fn.engine.noticing import Noticing
 from koalja_fn.engine.plans import CircuitPlan, TaskPlan
 from koalja_fn.engine.purging import bring_back
@@ -43,16 +44,6 @@ class Executed:
     wires: frozenset[str] = frozenset()
     due: int | None = None
     following: Claim | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Lineage:
-    """What outputs inherit: hops, the key that `align` pairs by, attributes on which all inputs agree."""
-
-    hops: int
-    key: str
-    attributes: dict[str, str]
-    size: int
 
 
 def nothing(_: Transaction) -> Claim | None:
@@ -313,22 +304,4 @@ def job_of(
         env=(*task.env, *env),
         timeout=task.timeout,
         label=f"{task.name}-{claim.number + 1}-{claim.attempt}",
-    )
-
-
-def lineage_of(members: Sequence[Members]) -> Lineage:
-    """What the outputs of a snapshot inherit from its inputs (DESIGN, sections 4, 6 and 8)."""
-    new = [value for m in members for value in m.values[len(m.values) - m.fresh :]]
-    keys = {value.key for value in new}
-    every = [value for m in members for value in m.values]
-    shared = dict(every[0].attributes) if every else {}
-    for value in every[1:]:
-        if not shared:
-            break
-        shared = {k: v for k, v in shared.items() if value.attributes.get(k) == v}
-    return Lineage(
-        hops=1 + min((value.hops for value in new), default=0),
-        key=keys.pop() if len(keys) == 1 else "",
-        attributes=shared,
-        size=sum(value.size for value in every),
     )

@@ -12,15 +12,17 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from koalja_fn.engine.needing import Survey
 from koalja_fn.errors import StoreError
 from koalja_fn.model import Circuit
 from koalja_fn.registry import Registry, overview, purging
 from koalja_fn.registry.purging import BACK, GOING, GONE, Purged, Row
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.store import Store
+
+if TYPE_CHECKING:
+    from koalja_fn.engine.needing import Survey
 
 GRACE = 120.0
 """Seconds from marking to deleting: longer than any lease and any transaction lasts."""
@@ -116,6 +118,8 @@ class Purger:
         done.waiting = self._registry.read(purging.marked)
 
     def _survey(self, tx: Transaction, older: int | None) -> Survey:
+        from koalja_fn.engine.needing import Survey  # the way back needs none of it
+
         return Survey(tx, self._registry.clock(), older, self._beside)
 
     # Finding

@@ -8,7 +8,6 @@ not answer holds up nobody else.
 from __future__ import annotations
 
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -16,10 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from koalja_fn.addresses import check_sink, sink_texts
+from koalja_fn.addresses import check_sink
 from koalja_fn.engine.plans import CircuitPlan
+from koalja_fn.engine.targets import target
 from koalja_fn.errors import StoreError
-from koalja_fn.model import SINK_FIELDS, AnnotatedValue, is_address
+from koalja_fn.model import AnnotatedValue, is_address
 from koalja_fn.registry import Registry, tasks, values
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.store import Store
@@ -30,36 +30,6 @@ _LOOK = 1.0
 _LONGEST_PAUSE = 30.0
 _TICK = 0.1
 _AT_ONCE = 8
-_LONGEST_NAME = 255
-_FIELD = re.compile(r"\{(\w+)\}")
-
-
-def target(pattern: str, folder: Path, value: AnnotatedValue) -> Path:
-    """Where a `to` pattern puts a value: {id}, {wire}, {name}, {position} (from 1), {digest}, {key}.
-
-    A folder (`outbox/`) gets each value under its id. What comes from the value never leads to another
-    folder: slashes in it become `_`.
-    """
-    texts = sink_texts(value)
-
-    def fill(found: re.Match[str]) -> str:
-        return _harmless(texts[found[1]]) if found[1] in SINK_FIELDS else found[0]
-
-    parts = (_FIELD.sub(fill, part) for part in Path(pattern + "{id}" * pattern.endswith("/")).parts)
-    return folder.joinpath(*(_short(part, value.id) for part in parts))
-
-
-def _short(part: str, id: str) -> str:
-    """A name that a file system takes; one that was cut stays the value's own by its id."""
-    data = os.fsencode(part)
-    if len(data) <= _LONGEST_NAME:
-        return part
-    return data[: _LONGEST_NAME - 13].decode(errors="ignore") + "~" + id[:12]
-
-
-def _harmless(text: str) -> str:
-    safe = re.sub(r"[/\\\0]", "_", text)
-    return safe if safe.strip(".") else "_"
 
 
 class Sinks:

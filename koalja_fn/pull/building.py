@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 
 from koalja_fn import ids
-from koalja_fn.engine.executing import Lineage, lineage_of
 from koalja_fn.engine.keys import runner_of
+from koalja_fn.engine.lineage import Lineage, lineage_of
 from koalja_fn.errors import StoreError
 from koalja_fn.model import AnnotatedValue, Task
 from koalja_fn.program.calling import Caller

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from koalja_fn import ids
-from koalja_fn.engine.executing import lineage_of
+from koalja_fn.engine.lineage import lineage_of
 from koalja_fn.model import AnnotatedValue
 from koalja_fn.pull.runs import Execution
 from koalja_fn.registry import caching, values

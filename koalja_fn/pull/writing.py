@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from koalja_fn.addresses import check_sink
-from koalja_fn.engine.sinking import target
+from koalja_fn.engine.targets import target
 from koalja_fn.errors import StoreError
 from koalja_fn.model import AnnotatedValue, is_address
 from koalja_fn.pull.opening import Compiled

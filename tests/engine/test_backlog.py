@@ -161,7 +161,7 @@ def test_on_a_cycle_the_backlog_only_warns_and_the_loop_goes_on(bench: Opener) -
 
 
 def lineage(b: Workbench, rid: int) -> int:
-    from koalja_fn.engine.executing import lineage_of
+    from koalja_fn.engine.lineage import lineage_of
     from koalja_fn.registry import snapshots
 
     return lineage_of(b.registry.read(lambda tx: snapshots.members(tx, rid))).hops

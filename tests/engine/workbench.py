@@ -18,8 +18,8 @@ from koalja_fn.engine import backlog, claiming, forming, letters
 from koalja_fn.engine.arriving import Intake, Offer, Receipt
 from koalja_fn.engine.auditing import audit
 from koalja_fn.engine.claiming import Claim, Ending
-from koalja_fn.engine.executing import lineage_of
 from koalja_fn.engine.installing import Change, discard, install
+from koalja_fn.engine.lineage import lineage_of
 from koalja_fn.engine.plans import CircuitPlan, TaskPlan
 from koalja_fn.model import AnnotatedValue
 from koalja_fn.program.locating import Located

@@ -11,7 +11,7 @@ from koalja_fn import ids
 from koalja_fn.engine import claiming, forming, installing
 from koalja_fn.engine.arriving import Intake, Offer
 from koalja_fn.engine.claiming import Claim, Ending, Fenced
-from koalja_fn.engine.executing import lineage_of
+from koalja_fn.engine.lineage import lineage_of
 from koalja_fn.engine.plans import CircuitPlan, TaskPlan
 from koalja_fn.model import AnnotatedValue
 from koalja_fn.program.locating import Located
