@@ -132,7 +132,7 @@ def test_messages_become_values_and_are_gone_from_the_queue(stack: LocalStack, f
     lines = Lines(stack)
     ids = lines.send(*(f"reading {n} é" for n in range(23)))
     f = fed(f"sqs://{lines.name}")
-    assert f.poller.drain(1) == 23
+    assert f.poller.drain(0) == 23
     assert sorted(f.payloads()) == sorted(f"reading {n} é".encode() for n in range(23))
     assert {(v.event_source, v.event_id) for v in f.values()} == {
         (f"/queues/{lines.name}", one) for one in ids
@@ -157,7 +157,7 @@ def test_a_cloud_event_keeps_its_own_identity(stack: LocalStack, fed: Make) -> N
         ("ce_time", "2026-11-22T10:00:00Z"), ("Content-Type", "text/csv"))}  # fmt: skip
     lines.send("a,b", MessageAttributes=text)
     f = fed(f"sqs://{lines.name}")
-    f.poller.drain(1)
+    f.poller.drain(0)
     found = {(v.event_source, v.event_id): v for v in f.values()}
     assert found.keys() == {("/s", "4711"), ("/t", "ü 1%")}
     assert f.store.read(found["/s", "4711"].digest) == b'{"t": 12.5}'
@@ -175,7 +175,7 @@ def test_attributes_of_a_plain_message_come_along(stack: LocalStack, fed: Make) 
     }
     lines.send("12", MessageAttributes=given)
     f = fed(f"sqs://{lines.name}", "application/json")
-    f.poller.drain(1)
+    f.poller.drain(0)
     (value,) = f.values()
     assert dict(value.attributes) == {"stationname": "north", "n": "5"}
     assert value.type == "application/json"
@@ -188,7 +188,7 @@ def test_a_refused_message_stays_for_the_redrive_policy_and_is_told(stack: Local
     f = fed(f"sqs://{lines.name}")
 
     def drained() -> bool:
-        f.poller.drain(1)
+        f.poller.drain(0)
         return lines.left(lines.dead) == 1
 
     until(drained)
@@ -206,11 +206,11 @@ def test_a_fifo_queue_keeps_its_order_and_nothing_passes_what_is_refused(
     broken = json.dumps({"specversion": "9.9", "id": "1", "source": "/s", "type": "t"})
     lines.send("b0", broken, "b2", MessageGroupId="b")
     f = fed(f"sqs://{lines.name}")
-    f.poller.drain(1)
+    f.poller.drain(0)
     found = f.payloads()
     assert [p for p in found if p.startswith(b"a")] == [b"a0", b"a1", b"a2", b"a3", b"a4"]
     assert [p for p in found if p.startswith(b"b")] == [b"b0"]
-    until(lambda: bool(f.poller.drain(1) or True) and b"b2" in f.payloads())
+    until(lambda: bool(f.poller.drain(0) or True) and b"b2" in f.payloads())
     assert (lines.left(), lines.left(lines.dead)) == (0, 1)  # b2 came after the other had gone there
 
 
@@ -231,7 +231,7 @@ def test_messages_are_kept_from_others_for_as_long_as_it_takes(
         return accept(offers)
 
     f.intake.accept = slowly  # type: ignore[method-assign]
-    assert f.poller.drain(1) == 1
+    assert f.poller.drain(0) == 1
     assert others == []
     assert (f.payloads(), lines.left()) == ([b"slow"], 0)
 
@@ -251,7 +251,7 @@ def killed(self, messages):
     delete(self, messages[: len(messages) // 2])
     os.kill(os.getpid(), signal.SIGKILL)
 SqsQueue.delete = killed
-Fed(Path(sys.argv[1]), sys.argv[2], sys.argv[3]).poller.drain(1)
+Fed(Path(sys.argv[1]), sys.argv[2], sys.argv[3]).poller.drain(0)
 """
 
 
@@ -269,7 +269,7 @@ def test_a_kill_between_commit_and_deletion_loses_nothing_and_takes_nothing_twic
     before = len(f.values())
     assert 0 < before <= 10
     # What the killed one had is hidden for two seconds, and then comes again.
-    until(lambda: bool(f.poller.drain(1) or True) and lines.left() == 0, 60)
+    until(lambda: bool(f.poller.drain(0) or True) and lines.left() == 0, 60)
     assert sorted(f.payloads(), key=int) == [str(n).encode() for n in range(14)]
 
 
@@ -307,7 +307,7 @@ def test_new_objects_are_fetched_and_the_trial_message_is_dropped(stack: LocalSt
     bucket.put("elsewhere/c.json", b"no")
     until(lambda: lines.left() == 5)  # four, and the trial
     f = fed(f"sqs://{lines.name}, s3://{bucket.name}/in/*")
-    assert f.poller.drain(1) == 5
+    assert f.poller.drain(0) == 5
     found = {value.name: value for value in f.values()}
     assert found.keys() == {"in/a b+ü %.json", "in/large.bin", "in/typed"}
     assert f.store.read(found["in/large.bin"].digest) == large
@@ -329,7 +329,7 @@ def test_an_object_that_is_gone_or_was_overwritten_is_no_error(stack: LocalStack
     bucket.s3.delete_object(Bucket=bucket.name, Key="a")
     until(lambda: lines.left() == 5)
     f = fed(f"sqs://{lines.name}, s3://{bucket.name}/*")
-    f.poller.drain(1)
+    f.poller.drain(0)
     assert f.payloads() == [b"new"]
     assert lines.left() == 0
     assert sorted(said.partition(" is not taken: ")[2].split(",")[0] for said in f.said) == [
@@ -343,7 +343,7 @@ def test_with_versions_each_is_taken_as_it_was(stack: LocalStack, fed: Make) -> 
         bucket.put("a", data)
     bucket.s3.delete_object(Bucket=bucket.name, Key="a")
     f = fed(f"sqs://{lines.name}, s3://{bucket.name}/*")
-    until(lambda: bool(f.poller.drain(1) or True) and len(f.values()) == 3)
+    until(lambda: bool(f.poller.drain(0) or True) and len(f.values()) == 3)
     assert sorted(f.payloads()) == [b"1", b"1", b"2"]
 
 
@@ -358,7 +358,7 @@ def test_an_object_of_a_bucket_that_the_wiring_does_not_name_is_never_fetched(
         json.dumps({"Records": [{"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": told}]})
     )
     f = fed(f"sqs://{lines.name}, s3://{stack.bucket()}/*")
-    f.poller.drain(1)
+    f.poller.drain(0)
     assert f.values() == []
     assert f"s3://{other}/*" in f.said[0]
 
@@ -372,7 +372,7 @@ def test_an_object_above_the_limit_is_refused(
     until(lambda: lines.left() == 2)
     f = fed(f"sqs://{lines.name}, s3://{bucket.name}/*")
     f.poller._fetcher._limit = 1000
-    f.poller.drain(1)
+    f.poller.drain(0)
     assert (f.values(), lines.left()) == ([], 1)
     assert "the body is larger than 1000 bytes" in f.said[0]
 
