@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,9 @@ def import_(file: Path, folder: Path | None, pipeline: str, output: str) -> None
     found, findings = read(_text(file), file=str(file), name=pipeline)
     if found is None:
         raise WiringError("\n".join(render(finding) for finding in findings))
-    imported = translate(found)
+    imported = translate(
+        found, lambda name: shutil.which(name) is not None or (name[:1] == "/" and Path(name).exists())
+    )
     place = folder or Path(imported.name)
     _write(imported, place)
     if output == "json":

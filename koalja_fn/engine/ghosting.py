@@ -230,8 +230,8 @@ def readers_of(circuit: Circuit) -> dict[str, list[Task]]:
 
 
 def is_rung(task: Task) -> bool:
-    """Whether a deployed task hears doorbells; others (jobs, services, what time drives) are walked for."""
-    return task.mode == "service" and not task.service and bool(task.streams)
+    """Whether a deployed task hears doorbells; others (jobs, what time drives) are walked for."""
+    return (task.mode == "service" or task.service) and bool(task.streams)
 
 
 def entering(circuit: Circuit, wire: str, shape: Shape) -> list[Remark]:

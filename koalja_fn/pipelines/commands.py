@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from koalja_fn.pipelines.model import PipelineTask
@@ -30,8 +30,11 @@ class Command:
     why: str = ""
 
 
-def command_of(task: PipelineTask, names: Names, file: str) -> Command:
-    """The command of a task with a container; `file` is the name of a script that may be made."""
+def command_of(task: PipelineTask, names: Names, file: str, has: Callable[[str], bool]) -> Command:
+    """The command of a task with a container; `file` is the name of a script that may be made.
+
+    `has` says whether there is a program of that name here.
+    """
     executor = task.executor
     assert executor is not None
     sequences = {one.name: one.most > 1 for one in task.inputs if not one.merge_into}
@@ -42,7 +45,10 @@ def command_of(task: PipelineTask, names: Names, file: str) -> Command:
         why = f"templates without a counterpart: {', '.join(untold + strange)}"
         return placeholder(task, names, file, why)
     if not executor.command:
-        return _of_image(task, names, file, words)
+        return _of_image(task, names, file, words, "the image's own entry point is called")
+    if words[0] and (len(words[0]) > 1 or not has(str(words[0][0]))):
+        program = executor.command[0].strip()
+        return _of_image(task, names, file, words[1:], f"there is no program {program} here")
     if any("\n" in part for word in words for part in word if isinstance(part, str)):
         return _script(task, names, file, words) or placeholder(task, names, file, "a text of several lines")
     line = _line(words, names)
@@ -68,9 +74,11 @@ def placeholder(task: PipelineTask, names: Names, file: str, why: str) -> Comman
     return Command(run, ((file, _failing(told, task.name)),), why)
 
 
-def _of_image(task: PipelineTask, names: Names, file: str, words: Sequence[Sequence[Part]]) -> Command:
-    """Only the image knows the program: its arguments are kept, and the program is to be put there."""
-    made = placeholder(task, names, file, "the image's own entry point is called")
+def _of_image(
+    task: PipelineTask, names: Names, file: str, words: Sequence[Sequence[Part]], why: str
+) -> Command:
+    """Only the image has the program: its arguments are kept, and the program is to be put there."""
+    made = placeholder(task, names, file, why)
     line = _line([[f"./{file}"], *words], names)
     return Command(line, made.files, made.why) if line else made
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from koalja_fn.model import Place
@@ -24,6 +24,7 @@ _TYPES = {
     "binary": "application/octet-stream",
 }
 _WORD = re.compile(r"\w[\w.-]*", re.ASCII)
+_FILE = re.compile(r"/[\w./-]+")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DROP = "FileDrop"
 _EVERY = "1m"
@@ -72,14 +73,15 @@ def _fit(name: str) -> str:
     return f"{label[:57]}-wire" if label in RESERVED else label
 
 
-def translate(pipeline: Pipeline) -> Imported:
-    """The folder of a pipeline."""
-    return _Translation(pipeline).whole()
+def translate(pipeline: Pipeline, has: Callable[[str], bool] = lambda _: True) -> Imported:
+    """The folder of a pipeline. `has` says whether a program, or another file, of an image is here, too."""
+    return _Translation(pipeline, has).whole()
 
 
 class _Translation:
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, has: Callable[[str], bool]) -> None:
         self._pipeline = pipeline
+        self._has = has
         self._losses: list[Loss] = []
         self._programs: dict[str, str] = {}
         self._dropping = [task for task in pipeline.tasks if task.type == _DROP and task.executor is None]
@@ -228,13 +230,22 @@ class _Translation:
             what = f"image {task.executor.image}: its command is run as it is, with what is on PATH here"
             cure = "install what it calls, or add requirements.txt, package.json or a Procfile"
             self._lose(task.name, what, cure, task.executor.place)
+            for path in self._files_of_image(task):
+                self._lose(
+                    task.name, f"{path}, which is in the image only", "put it here", task.executor.place
+                )
         return command.run
+
+    def _files_of_image(self, task: PipelineTask) -> list[str]:
+        """Files that the command names by their whole path, and that are not here."""
+        words = (*task.executor.command[1:], *task.executor.args) if task.executor else ()
+        return [word for word in words if _FILE.fullmatch(word) and not self._has(word)]
 
     def _command(self, task: PipelineTask, names: Names, file: str) -> Command:
         if task.executor is not None:
             if task.type:
                 self._lose(task.name, f"type {task.type} beside its executor", "", task.place)
-            return command_of(task, names, file)
+            return command_of(task, names, file, self._has)
         if task.type == "FileSplit" and len(names.outputs) == 1 and len(set(names.inputs.values())) == 1:
             return split_lines(names, file)
         known = {"FileSplit", "JSONQuery", "REST", "DBQuery"}

@@ -26,6 +26,7 @@ from koalja_fn.registry.registry import Transaction
 from koalja_runtime import telling
 from koalja_runtime.bells import Bells
 from koalja_runtime.entrance import rings
+from koalja_runtime.ghosts import Ghosts, walk_of_ring, wire_of_ring
 from koalja_runtime.joining import Bench, Joined, distant
 from koalja_runtime.settings import Settings
 
@@ -86,7 +87,9 @@ class ServiceDesk:
         until = time.monotonic() + self._working
         bare = environ.get("PATH_INFO", "/") in ("", "/") and environ["REQUEST_METHOD"] == "POST"
         if bare and rings(environ) and not environ.get(_variable(LOOKUP)):
-            start_response(self._rung(until), [("Content-Length", "0")])
+            walk = walk_of_ring(environ)
+            status = self._haunted(walk, wire_of_ring(environ)) if walk else self._rung(until)
+            start_response(status, [("Content-Length", "0")])
             return []
         return self._answer(environ, start_response, until)
 
@@ -105,6 +108,16 @@ class ServiceDesk:
             while self._services.busy and time.monotonic() < until:
                 self._bell.wait(_LOOK)
         self._bells.flush()
+        return "202 Accepted"
+
+    def _haunted(self, walk: str, wire: str) -> str:
+        """A ghost has come: look, and ask nothing of the service; the status to answer."""
+        try:
+            self._follow()
+            Ghosts(self._joined, self._bells).come(self._post, wire, walk)
+        except Exception as error:
+            telling.trouble(error)
+            return "503 Service Unavailable"
         return "202 Accepted"
 
     def _follow(self) -> None:

@@ -1,8 +1,8 @@
 """Ghosts on a cluster: the entry lets them in, doorbells bring them on, and each task looks where it runs.
 
 A ghost goes the way that doorbells go, entry, Broker, Trigger, the task's own pod, so that what it shows is
-where data would really go. Tasks that hear no doorbells (jobs, services, what time drives) are walked for by
-whoever comes to their wires.
+where data would really go. Tasks that hear no doorbells (jobs, what time drives) are walked for by whoever
+comes to their wires.
 """
 
 from __future__ import annotations
@@ -168,10 +168,7 @@ def _is_silent(task: Task) -> bool:
 
 def _elsewhere(plan: CircuitPlan, task: Task, store: str) -> Look:
     """What is known of a task that is not rung, from the registry only."""
-    what = {
-        True: "a service: its link was taken for it, and nothing was asked of it",
-        False: "a job: its link was taken for it, and no pod was started",
-    }[task.service]
+    what = "a job: its link was taken for it, and no pod was started"
     if not task.streams:
         what = "time drives it: its link was taken for it"
     return Look(

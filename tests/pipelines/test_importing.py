@@ -143,6 +143,17 @@ def test_of_an_image_only_a_program_is_left_that_says_what_to_put_there(tmp_path
     assert done.exit_code == 0, done.output
 
 
+def test_a_program_that_only_the_image_has_is_a_placeholder_with_the_same_arguments(tmp_path: Path) -> None:
+    found = lost(tmp_path, task(run("no-such-server-here", "--in={{.inputs.a.path}}", "{{.outputs.b.path}}")))
+    assert any("there is no program no-such-server-here here" in one for one in found)
+    assert "run = ./t.sh '--in={a}' {out.b}" in checked(tmp_path)
+
+
+def test_files_that_only_the_image_has_are_told(tmp_path: Path) -> None:
+    found = lost(tmp_path, task(run("cat", "/opt/acme/convert.py", "{{.inputs.a.path}}")))
+    assert "/opt/acme/convert.py, which is in the image only" in found
+
+
 def test_policies_and_lengths(tmp_path: Path) -> None:
     def wiring(policy: str, lengths: str) -> str:
         text = task(run("true") + (f"    snapshotPolicy: {policy}\n" if policy else ""))
