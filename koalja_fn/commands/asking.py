@@ -48,15 +48,18 @@ def choose_folder(
     """What is asked about, and the other words.
 
     It is the folder that is named, else what the environment names ($KOALJA_REGISTRY), else the nearest one.
-    The first word is the folder if it is one, unless it is one of the `known` words or all words are
-    `needed`: a task's code often lies in a folder of the task's name.
+    The first word is the folder if it is one, or a circuit's file in it, as `run` takes it, unless it is one of
+    the `known` words or all words are `needed`: a task's code often lies in a folder of the task's name.
 
     Raises:
         NotFound: No circuit has run there.
     """
     rest = list(words)
-    if folder is None and len(rest) > needed and rest[0] not in known and Path(rest[0]).is_dir():
-        folder = Path(rest.pop(0))
+    if folder is None and len(rest) > needed and rest[0] not in known:
+        first = Path(rest[0])
+        if first.is_dir() or (first.suffix and first.is_file()):
+            folder = first if first.is_dir() else first.parent
+            del rest[0]
     if folder is None:
         return shared() or find_folder(Path.cwd()), rest
     if not (state_folder(folder) / "registry.db").is_file():

@@ -63,7 +63,7 @@ _WIDTH = 72
     metavar="URL",
     help="The server of buckets and queues, such as http://localhost:4566.  [default: Amazon's]",
 )
-@click.option("-q", "--quiet", is_flag=True, help="Tell of trouble only.")
+@click.option("-q", "--quiet", is_flag=True, help="Tell of trouble only, and where it listens.")
 @output_option
 def run(
     path: Path,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Iterable
 from itertools import islice
 
@@ -25,8 +26,12 @@ def is_label(name: str) -> bool:
 
 
 def as_label(name: str) -> str:
-    """The nearest DNS label to a free text such as a folder's name; `circuit` if nothing is left."""
-    label = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:LONGEST].rstrip("-")
+    """The nearest DNS label to a free text such as a folder's name; `circuit` if nothing is left.
+
+    Letters lose their accents, not their place: `Café` is `cafe`.
+    """
+    bare = "".join(c for c in unicodedata.normalize("NFKD", name.lower()) if not unicodedata.combining(c))
+    label = re.sub(r"[^a-z0-9]+", "-", bare).strip("-")[:LONGEST].rstrip("-")
     return label or "circuit"
 
 

@@ -198,3 +198,10 @@ def test_a_ring_that_nobody_hears_is_no_failure(tmp_path, text):
     (tmp_path / ".koalja" / "run.json").write_text(text)
     assert ring(tmp_path) is False
     assert ring(tmp_path / "nowhere") is False
+
+
+def test_the_circuit_may_be_named_by_its_file_as_for_run(folder):
+    (folder / "weather.koalja").write_text("[weather]\n(wind) t (mean)\n")
+    assert ask("list", "weather.koalja", "tasks") == ask("list", "tasks")
+    assert ask("describe", folder / "weather.koalja", "average") == ask("describe", "average")
+    assert "neither a folder nor" in call("list", "weather.koala", status=2).output

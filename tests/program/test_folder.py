@@ -105,3 +105,16 @@ def test_a_wiring_file_that_is_no_text_is_told(tmp_path: Path) -> None:
     (tmp_path / "c.koalja").write_bytes(b"\xff\xfe(a) t (b)")
     with pytest.raises(WiringError, match="UTF-8"):
         open_circuit(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("Café Übung.koalja", "cafe-ubung"), ("风.koalja", "circuit"), ("a_b.c.koalja", "a-b-c")],
+)
+def test_a_circuit_without_a_name_is_called_like_its_file_as_far_as_names_go(
+    tmp_path: Path, file: str, name: str
+) -> None:
+    (tmp_path / file).write_text("(in) t (out)\n    run = cat {in}\n")
+    circuit = open_circuit(tmp_path).circuit
+    assert circuit is not None
+    assert circuit.name == name
