@@ -48,8 +48,8 @@ def choose_folder(
     """What is asked about, and the other words.
 
     It is the folder that is named, else what the environment names ($KOALJA_REGISTRY), else the nearest one.
-    The first word is the folder if it is one, or a circuit's file in it, as `run` takes it, unless it is one of
-    the `known` words or all words are `needed`: a task's code often lies in a folder of the task's name.
+    The first word is the folder if it is one, or a circuit's file in it, as `run` takes it, unless it is one
+    of the `known` words or all words are `needed`: a task's code often lies in a folder of the task's name.
 
     Raises:
         NotFound: No circuit has run there.

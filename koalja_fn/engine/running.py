@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from koalja_fn.engine import claiming, forming
@@ -25,7 +25,8 @@ from koalja_fn.engine.replaying import Remembered
 from koalja_fn.engine.serving import Services, Talk
 from koalja_fn.errors import KoaljaError
 from koalja_fn.program.cancel import Cancel
-from koalja_fn.registry import Registry, snapshots
+from koalja_fn.program.freshness import Freshness
+from koalja_fn.registry import Registry, records, snapshots
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.snapshots import Formed, Time, advance, eager
 
@@ -73,7 +74,9 @@ class Engine:
         trouble: Callable[[BaseException], None] = lambda _: None,
         services: Services | None = None,
         say: Callable[[str], None] = lambda _: None,
+        freshness: Freshness | None = None,
     ) -> None:
+        self._freshness = freshness
         self._services = services
         self._say = say
         self._registry = registry
@@ -204,6 +207,7 @@ class Engine:
                 return
             wanted, self._ready = self._ready | rung, set()
         try:
+            self._refresh(wanted)
             step = self._registry.transact(lambda tx: self._form_and_claim(tx, rung, wanted, places))
         except BaseException:
             with self._bell:
@@ -224,6 +228,21 @@ class Engine:
             self._work.put(claim)
         if self._services is not None:
             self._services.wake(wanted)
+
+    def _refresh(self, names: Iterable[str]) -> None:
+        """Take the code of tasks as it is now: an execution says by which version it was done.
+
+        Services are not looked at: a process goes on with the code that it was started with.
+        """
+        freshness = self._freshness
+        for plan in [self._circuit.tasks[name] for name in names] if freshness else ():
+            if freshness is None or plan.task.service or freshness.is_fresh(plan.code):
+                continue
+            fresh = replace(plan, code=freshness.again(plan.task, plan.code))
+            if fresh.code.version != plan.code.version:
+                self._registry.transact(partial(_keep_version, self._registry.clock(), fresh))
+                self._say(f"{plan.name}: new code {fresh.code.version}")
+            self._circuit = replace(self._circuit, tasks={**self._circuit.tasks, plan.name: fresh})
 
     def _form_and_claim(self, tx: Transaction, rung: set[str], wanted: set[str], places: int) -> _Step:
         step = _Step()
@@ -351,8 +370,11 @@ class Engine:
         """The task's next snapshot for the same worker, unless others wait for a place."""
         if self._stopping or self._ready - {plan.name}:
             return None
+        plan = self._circuit.tasks[plan.name]  # its code may be newer than that of the execution that ends
         if self._services is not None and not self._services.is_ready(plan):
             return None
+        if self._freshness is not None and not self._freshness.is_fresh(plan.code):
+            return None  # the dispatcher takes it up, with the new code
         now = self._registry.clock()
         found = claiming.claim(tx, now, self._circuit, plan, self._owner, 1, LEASE)
         return found[0] if found else None
@@ -399,6 +421,10 @@ class Engine:
         with self._bell:
             self._rung.update(names)
             self._bell.notify()
+
+
+def _keep_version(now: int, plan: TaskPlan, tx: Transaction) -> None:
+    records.keep_version(tx, plan.id, plan.code.version, plan.task.run or "", now)
 
 
 def _rotated(names: set[str], by: int) -> list[str]:

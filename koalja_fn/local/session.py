@@ -72,6 +72,7 @@ class Session:
             trouble=talk.trouble,
             services=self.services,
             say=talk.say,
+            freshness=workplace.freshness,
         )
         self.sinks = Sinks(registry, store, plan, talk.trouble, endpoint=workplace.endpoint)
         self.tidying = Tidying(registry, store, plan, talk.trouble)

@@ -14,6 +14,7 @@ from koalja_fn.errors import WiringError
 from koalja_fn.local.holding import hold
 from koalja_fn.local.opening import Payloads, choose_payloads, open_payloads, open_registry
 from koalja_fn.program.folder import Opened, open_circuit
+from koalja_fn.program.freshness import Freshness
 from koalja_fn.registry import Registry
 from koalja_fn.store import Store
 
@@ -33,6 +34,7 @@ class Workplace:
     plan: CircuitPlan
     changes: tuple[Change, ...]
     endpoint: str | None = None
+    freshness: Freshness | None = None
 
     def intake(self, ring: Callable[[set[str]], None] = lambda _: None) -> Intake:
         """The way in."""
@@ -62,6 +64,7 @@ def open_workplace(
     if opened.circuit is None:
         raise findings_error(opened)
     circuit = opened.circuit
+    fresh = Freshness(opened, path)
     folder = opened.folder.resolve()
     with hold(folder, patience) as state:
         if payloads is not None:
@@ -78,7 +81,7 @@ def open_workplace(
                 for name in discards
             )
             changes = done.changes + dropped
-            yield Workplace(opened, folder, state, registry, store, done.plan, changes, endpoint)
+            yield Workplace(opened, folder, state, registry, store, done.plan, changes, endpoint, fresh)
         finally:
             store.close()
             registry.close()

@@ -96,7 +96,8 @@ def dead_rids(tx: Transaction, task: str | None) -> list[int]:
 
 
 def _letter(told: Visit) -> Letter:
-    reason = told.attempts[-1].reason if told.attempts else ""
+    last = told.attempts[-1] if told.attempts else None
     again = f"koalja-fn retry {short(told.formed.id)}"
-    cure = _CURES.get(reason, "see what it said")
+    own = last.message.partition("\n  try: ")[2] if last else ""
+    cure = own or _CURES.get(last.reason if last else "", "see what it said")
     return Letter(told, f"{cure}, then {again}")

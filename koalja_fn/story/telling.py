@@ -218,8 +218,9 @@ def outcome(attempt: AttemptRow) -> str:
         attempt.reason, attempt.reason
     )
     if attempt.message:
-        known = why in attempt.message or why == attempt.outcome
-        why = attempt.message if known else f"{why}: {attempt.message}"
+        message = attempt.message.partition("\n")[0]  # the cure below it is for `failures`
+        known = why in message or why == attempt.outcome
+        why = message if known else f"{why}: {message}"
     return f"{attempt.outcome}, {why}" if why and why != attempt.outcome else attempt.outcome
 
 

@@ -102,10 +102,10 @@ def end(process: subprocess.Popen[str], sign: int = signal.SIGINT) -> tuple[str,
     return process.communicate(timeout=30)
 
 
-def post(folder: Path, wire: str, data: bytes) -> int:
+def post(folder: Path, wire: str, data: bytes, circuit: str = "circuit") -> int:
     """Send a value by HTTP."""
     url = json.loads((folder / ".koalja/run.json").read_text())["url"]
-    request = urllib.request.Request(f"{url}/circuit/{wire}", data, {"Content-Type": "text/plain"})
+    request = urllib.request.Request(f"{url}/{circuit}/{wire}", data, {"Content-Type": "text/plain"})
     with urllib.request.urlopen(request, timeout=20) as answer:
         return int(answer.status)
 

@@ -623,3 +623,52 @@ def test_a_second_interrupt_ends_it_at_once(tmp_path: Path) -> None:
     done = once(folder)
     assert texts(done, "out") == ["now\n"], done
     assert [pid for pid in alive(str(folder)) if pid != process.pid] == []
+
+
+# Code that is edited meanwhile
+
+DONE = "SELECT count(*) FROM snapshot WHERE state = 'done'"
+
+
+def test_a_program_that_is_edited_while_it_runs_is_a_new_version_from_its_next_execution_on(
+    tmp_path: Path,
+) -> None:
+    folder = folder_of(tmp_path, ONE, t_sh="#!/bin/sh\ncat $1; echo one\n")
+    with running(folder) as process:
+        for number, text in enumerate(["one", "two", "two", "one"], 1):
+            (folder / "t.sh").write_text(f"#!/bin/sh\ncat $1; echo {text}\n")
+            post(folder, "in", str(number).encode())
+            wait_for(lambda number=number: rows(folder, DONE) == [(number,)])
+        _, talk = end(process, signal.SIGTERM)
+    assert talk.count("t: new code sha256:") == 2
+    versions = [row[0] for row in rows(folder, "SELECT version FROM execution ORDER BY rowid")]
+    assert versions[0] == versions[3] != versions[1] == versions[2]
+    assert "new code" not in koalja("run", "--once", folder).stderr
+
+
+def test_a_module_that_is_added_while_it_runs_belongs_to_the_code(tmp_path: Path) -> None:
+    folder = tmp_path / "mycode"
+    folder.mkdir()
+    (folder / "main.py").write_text("print(1)\n")
+    with running(folder) as process:
+        post(folder, "in", b"1", circuit="mycode")
+        wait_for(lambda: rows(folder, DONE) == [(1,)])
+        (folder / "helper.py").write_text("")
+
+        def told() -> bool:
+            post(folder, "in", b"2", circuit="mycode")
+            return len(rows(folder, "SELECT DISTINCT version FROM execution")) == 2
+
+        wait_for(told)
+        end(process, signal.SIGTERM)
+
+
+def test_visits_tell_a_failure_in_one_line_and_failures_the_cure(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, ONE, t_sh="#!/no/such/interpreter\n")
+    send(folder, "in", "a")
+    assert once(folder)["status"] == 4
+    cure = "correct the line that starts with #!"
+    visits = koalja("visits", folder, "t").stdout
+    assert re.search("the interpreter in its first line is not there in .* version", visits)
+    assert cure not in visits
+    assert f"try: {cure}, then koalja-fn retry" in koalja("failures", folder).stdout
