@@ -19,6 +19,7 @@ import pytest
 from koalja_fn.cluster.deleting import stale_subscribers
 from koalja_fn.cluster.kinds import NAMESPACE, TRIGGER
 from koalja_fn.cluster.kube import connect
+from tests.services.hall import SERVER
 
 NEEDED = ("KUBECONFIG", "KOALJA_TEST_IMAGES", "KOALJA_TEST_REGISTRY", "KOALJA_TEST_STORE")
 pytestmark = [
@@ -37,6 +38,22 @@ ONE = """\
 [{name}]
 (number) double (doubled)
     run = awk '{{ print 2 * $1 }}' {{number}}
+"""
+
+
+SERVED = """\
+[{name}]
+(model) server (names implicit)
+    run = python3 server.py {{model}}
+(q, names implicit) ask (result)
+    run = python3 ask.py {{q}}
+"""
+
+
+ASK = """\
+import os, sys, urllib.request
+url = os.environ["KOALJA_LOOKUP_URL"]
+print(urllib.request.urlopen(url, data=open(sys.argv[1], "rb").read()).read().decode())
 """
 
 
@@ -64,13 +81,7 @@ def test_from_an_empty_namespace_to_a_result(namespace: str, tmp_path: Path) -> 
     circuit = f"c{uuid.uuid4().hex[:8]}"
     file = tmp_path / "it.koalja"
     file.write_text(WIRING.format(name=circuit))
-    where = ("-n", namespace)
-    words = ["--store", os.environ["KOALJA_TEST_STORE"], "--images", os.environ["KOALJA_TEST_IMAGES"]]
-    if os.environ.get("AWS_ENDPOINT_URL_S3"):
-        words += ["--endpoint", os.environ["AWS_ENDPOINT_URL_S3"]]
-    if os.environ.get("AWS_ACCESS_KEY_ID"):
-        words += ["--aws-keys"]
-    koalja("install", *where, *words, KOALJA_REGISTRY=os.environ["KOALJA_TEST_REGISTRY"])
+    where = _installed(namespace)
     koalja("deploy", str(tmp_path), *where)
     try:
         assert "nothing was to be changed" in koalja("deploy", str(tmp_path), *where)
@@ -88,6 +99,38 @@ def test_from_an_empty_namespace_to_a_result(namespace: str, tmp_path: Path) -> 
     finally:
         koalja("delete", circuit, "--yes", *where)
     koalja("list", "--cluster", circuit, *where, status=7)
+
+
+def test_a_service_is_asked_and_its_answer_is_on_record(namespace: str, tmp_path: Path) -> None:
+    circuit = f"c{uuid.uuid4().hex[:8]}"
+    (tmp_path / "it.koalja").write_text(SERVED.format(name=circuit))
+    (tmp_path / "server.py").write_text(SERVER)
+    (tmp_path / "ask.py").write_text(ASK)
+    where = _installed(namespace)
+    koalja("deploy", str(tmp_path), *where)
+    try:
+        koalja("send", "--cluster", circuit, "q", "-d", "seven", *where)
+        koalja("send", "--cluster", circuit, "model", "-d", "m1", *where)
+        assert _result(circuit, where) == 1
+        told = json.loads(koalja("list", "--cluster", circuit, "values", "-o", "json", *where))
+        [result] = [one for one in told["values"] if one["wire"] == "result"]
+        story = koalja("trace", "--cluster", circuit, result["id"], *where)
+        assert "answered by server, snapshot 1" in story
+        assert "model 0001" in story
+    finally:
+        koalja("delete", circuit, "--yes", *where)
+
+
+def _installed(namespace: str) -> tuple[str, ...]:
+    """Make the namespace ready; the options that name it."""
+    where = ("-n", namespace)
+    words = ["--store", os.environ["KOALJA_TEST_STORE"], "--images", os.environ["KOALJA_TEST_IMAGES"]]
+    if os.environ.get("AWS_ENDPOINT_URL_S3"):
+        words += ["--endpoint", os.environ["AWS_ENDPOINT_URL_S3"]]
+    if os.environ.get("AWS_ACCESS_KEY_ID"):
+        words += ["--aws-keys"]
+    koalja("install", *where, *words, KOALJA_REGISTRY=os.environ["KOALJA_TEST_REGISTRY"])
+    return where
 
 
 def _result(circuit: str, where: tuple[str, ...]) -> int:
