@@ -86,3 +86,14 @@ def test_a_mistyped_option_is_guessed() -> None:
     done = CliRunner().invoke(main, ["run", "--onse"])
     assert done.exit_code == 2
     assert "--once" in done.output
+
+
+def test_interrupted_before_the_verb_is_there_it_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Importing a verb takes a moment on a busy machine, and so does finding a cluster."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(main), "get_command", interrupted)
+    result = CliRunner().invoke(main, ["list"])
+    assert (result.exit_code, result.output) == (130, "")
