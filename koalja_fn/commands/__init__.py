@@ -23,6 +23,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "simulate": ("simulate", "Show which snapshots a task would form."),
     "list": ("inspect", "List circuits, tasks, wires and values."),
     "describe": ("inspect", "Tell all about one task, wire, value or snapshot."),
+    "get": ("get", "Print a value's payload, made again where it was purged."),
     "trace": ("trace", "Tell where a value came from, or what it influenced."),
     "visits": ("visits", "Tell who came through a task, when, and what was done."),
     "log": ("log", "Tell what happened in a circuit, in order of time."),

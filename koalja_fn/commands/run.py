@@ -243,7 +243,7 @@ def _report(session: Session, output: str) -> None:
     from koalja_fn.story.words import short, size
 
     if output == "json":
-        emit_json(summary(session, session.workplace.store.path))
+        emit_json(summary(session, lambda digest: _place(session, digest)))
         return
     totals = session.totals()
     for wire, (new, last) in session.latest(_SHOWN).items():
@@ -263,9 +263,17 @@ def _report(session: Session, output: str) -> None:
         )
 
 
+def _place(session: Session, digest: str) -> str:
+    """Where a payload lies; empty where it is purged already."""
+    store = session.workplace.store
+    return str(store.path(digest)) if store.has(digest) else ""
+
+
 def _glimpse(session: Session, value: AnnotatedValue) -> str:
     """How a value begins, where it is text that is fit to be shown; else where it is."""
     store = session.workplace.store
+    if not store.has(value.digest):
+        return "(purged)"
     if value.size <= _READ:
         with contextlib.suppress(UnicodeDecodeError):
             lines = store.read(value.digest).decode().strip().splitlines() or [""]

@@ -9,19 +9,21 @@ from typing import Protocol
 
 from koalja_fn import ids
 from koalja_fn.engine import claiming
+from koalja_fn.engine.calls import job_of
 from koalja_fn.engine.claiming import Claim, Ending, Fenced, Remark
 from koalja_fn.engine.keys import Answering
 from koalja_fn.engine.lineage import Lineage, lineage_of
 from koalja_fn.engine.noticing import Noticing
 from koalja_fn.engine.plans import CircuitPlan, TaskPlan
 from koalja_fn.engine.purging import bring_back
+from koalja_fn.engine.rebirth import Rebirth
 from koalja_fn.engine.reusing import CACHED, Found, Reuse, stayed
 from koalja_fn.errors import StoreError
 from koalja_fn.lookups import Asking
 from koalja_fn.model import AnnotatedValue
 from koalja_fn.program.calling import Caller
 from koalja_fn.program.cancel import Cancel
-from koalja_fn.program.contract import Job, OutputFile, Reason, Result
+from koalja_fn.program.contract import OutputFile, Reason, Result
 from koalja_fn.registry import Registry, snapshots
 from koalja_fn.registry.lookups import Lookup
 from koalja_fn.registry.purging import Purged
@@ -93,6 +95,7 @@ class Executor:
         self._caller = caller
         self._circuit = circuit
         self._lookups = lookups
+        self.rebirth = Rebirth(registry, store, caller, circuit)
         self._reuse = Reuse(registry, store, circuit)
 
     def execute(
@@ -122,7 +125,7 @@ class Executor:
         if found is not None:
             return self._complete(claim, self._reused(claim, lineage, found), follow)
         try:
-            result, asked = self._called(claim, members, stop)
+            result, asked = self._with_inputs(claim, members, stop)
         except StoreError as error:
             return self._fail(claim, self._ending(claim, lineage, reason="inputs", message=str(error)))
         if not result.ok:
@@ -159,6 +162,17 @@ class Executor:
         ]
         version = claim.plan.code.version
         return Ending(version, reason=CACHED, message=found.whence, size_in=lineage.size, values=values)
+
+    def _with_inputs(
+        self, claim: Claim, members: Sequence[Members], stop: Cancel | None
+    ) -> tuple[Result, Sequence[Lookup]]:
+        """Call the program; an input whose payload was purged is made again first."""
+        try:
+            return self._called(claim, members, stop)
+        except StoreError:
+            if not self.rebirth.bring((value for m in members for value in m.values), stop):
+                raise
+        return self._called(claim, members, stop)
 
     def _called(
         self, claim: Claim, members: Sequence[Members], stop: Cancel | None
@@ -283,25 +297,3 @@ class Executor:
         except Fenced:
             return Executed(claim, "lost", ending)
         return Executed(claim, "dead" if due is None else "failed", ending, due=due)
-
-
-def job_of(
-    circuit: CircuitPlan, claim: Claim, members: Sequence[Members], env: Sequence[tuple[str, str]] = ()
-) -> Job:
-    """The call that a claim asks for; `env` comes on top of what the wiring gives the program."""
-    task, code = claim.plan.task, claim.plan.code
-    wires = circuit.circuit.wires
-    return Job(
-        circuit=claim.plan.circuit,
-        task=task.name,
-        command=code.command,
-        folder=circuit.folder,
-        code=code.code,
-        snapshot_id=claim.id,
-        inputs=tuple((m.input, m.values) for m in members),
-        outputs=task.output_wires,
-        types=tuple((w, wires[w].type or "") for w in task.output_wires if wires[w].type),
-        env=(*task.env, *env),
-        timeout=task.timeout,
-        label=f"{task.name}-{claim.number + 1}-{claim.attempt}",
-    )

@@ -19,8 +19,9 @@ from functools import partial
 from koalja_fn import ids
 from koalja_fn.engine import claiming
 from koalja_fn.engine.asking import LONGEST, Asked, asks
+from koalja_fn.engine.calls import job_of
 from koalja_fn.engine.claiming import SECOND, Claim, Ending, Fenced
-from koalja_fn.engine.executing import Executed, job_of
+from koalja_fn.engine.executing import Executed
 from koalja_fn.engine.keys import Answering
 from koalja_fn.engine.plans import CircuitPlan, TaskPlan
 from koalja_fn.errors import KoaljaError, StoreError

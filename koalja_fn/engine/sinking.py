@@ -17,6 +17,7 @@ from pathlib import Path
 
 from koalja_fn.addresses import check_sink
 from koalja_fn.engine.plans import CircuitPlan
+from koalja_fn.engine.purging import is_purged
 from koalja_fn.engine.targets import target
 from koalja_fn.errors import StoreError
 from koalja_fn.model import AnnotatedValue, is_address
@@ -36,7 +37,8 @@ class Sinks:
     """Writes what comes on wires with `to`, each in a thread of its own.
 
     `endpoint` is the server of buckets whose address names none; else what the environment says. Without
-    `files` those that name files are left out.
+    `files` those that name files are left out. `bring` makes a purged payload again: a `to` that came later
+    has all values of its wire to write.
     """
 
     def __init__(
@@ -48,7 +50,9 @@ class Sinks:
         *,
         endpoint: str | None = None,
         files: bool = True,
+        bring: Callable[[AnnotatedValue], object] | None = None,
     ) -> None:
+        self._bring = bring
         self._registry = registry
         self._store = store
         self._circuit = circuit
@@ -148,15 +152,39 @@ class Sinks:
         written = sunk
         try:
             for value in found:
-                if outlet is not None and not value.ghost:
-                    outlet.write(value, partial(self._store.open, value.digest))
-                elif not value.ghost:
-                    self._write(value, target(self._wires[name], self._circuit.folder, value))
+                if not value.ghost:
+                    self._deliver(name, outlet, value)
                 written += 1
         finally:
             if written > sunk:
                 self._registry.transact(lambda tx: tasks.move_sink(tx, wire, written))
         return len(found) == _BATCH
+
+    def _deliver(self, name: str, outlet: Outlet | None, value: AnnotatedValue) -> None:
+        """Write a value; a purged one is made again first, or passed over and told where it can't be."""
+        try:
+            self._put_out(name, outlet, value)
+        except StoreError:
+            if not is_purged(self._registry, value.digest):
+                raise
+            if self._brought(value):
+                self._put_out(name, outlet, value)
+
+    def _brought(self, value: AnnotatedValue) -> bool:
+        try:
+            if self._bring is None:
+                raise StoreError(f"value {value.id[:12]} of wire {value.wire} is not written: it is purged")
+            self._bring(value)
+        except StoreError as error:
+            self._trouble(error)
+            return False
+        return True
+
+    def _put_out(self, name: str, outlet: Outlet | None, value: AnnotatedValue) -> None:
+        if outlet is not None:
+            outlet.write(value, partial(self._store.open, value.digest))
+        else:
+            self._write(value, target(self._wires[name], self._circuit.folder, value))
 
     def _write(self, value: AnnotatedValue, path: Path) -> None:
         temporary = path.with_name(f".{value.id[:24]}.part")

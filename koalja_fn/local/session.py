@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from koalja_fn.engine import backlog
@@ -63,9 +62,10 @@ class Session:
         self._talk = talk
         self._caller = Caller(store, workplace.state / "scratch")
         self.services = services_of(registry, lambda: Proxy(store, registry.clock), self._caller, plan)
+        executor = Executor(registry, store, self._caller, plan, self.services)
         self.engine = Engine(
             registry,
-            Executor(registry, store, self._caller, plan, self.services),
+            executor,
             plan,
             jobs=jobs,
             ended=self._ended,
@@ -74,7 +74,14 @@ class Session:
             say=talk.say,
             freshness=workplace.freshness,
         )
-        self.sinks = Sinks(registry, store, plan, talk.trouble, endpoint=workplace.endpoint)
+        self.sinks = Sinks(
+            registry,
+            store,
+            plan,
+            talk.trouble,
+            endpoint=workplace.endpoint,
+            bring=lambda value: executor.rebirth.bring([value]),
+        )
         self.tidying = Tidying(registry, store, plan, talk.trouble)
         self.intake: Intake = workplace.intake(self.ring)
         self.ghosts = ghosts_of(registry, plan, store_of(workplace.folder, workplace.state))
@@ -220,7 +227,7 @@ def _dead_letters(tx: Transaction, task: int, name: str) -> list[dict[str, Any]]
     return found
 
 
-def summary(session: Session, path_of: Callable[[str], Path]) -> Mapping[str, Any]:
+def summary(session: Session, path_of: Callable[[str], str]) -> Mapping[str, Any]:
     """What a session did, for programs: for each wire its new values with id, path and digest."""
     found = session.new_values()
     return {
@@ -230,7 +237,7 @@ def summary(session: Session, path_of: Callable[[str], Path]) -> Mapping[str, An
             wire: [
                 {
                     "id": value.id,
-                    "path": str(path_of(value.digest)),
+                    "path": path_of(value.digest),
                     "digest": value.digest,
                     "size": value.size,
                     "type": value.type,
