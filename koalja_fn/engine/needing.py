@@ -65,10 +65,10 @@ class Survey:
         self.now = now
         self.wires: dict[int, Needs] = {}
         self._rules: dict[tuple[str, str], Rule] = {}
-        for circuit in overview.circuits(tx):
-            text = tasks.model(tx, circuit.id)
+        for row, name, of in purging.circuits(tx):
+            text = tasks.model(tx, of)
             model = circuit_of(json.loads(text)["circuit"]) if text else None
-            self._add(circuit.id, circuit.name, model, older)
+            self._add(row, name, model, older)
         for wire in beside.wires.values() if beside is not None else ():
             keep = round(wire.keep * _SECOND) if wire.keep is not None else None
             self._rules.setdefault((beside.name if beside else "", wire.name), _rule(keep, older))

@@ -288,7 +288,7 @@ def _count(into: dict[tuple[str, str], Freed], found: Iterable[Let]) -> None:
 def _names(tx: Transaction) -> dict[int, tuple[str, str]]:
     """Circuit and name of each wire."""
     return {
-        wire.id: (circuit.name, wire.name)
-        for circuit in overview.circuits(tx)
-        for wire in overview.wires(tx, circuit.id)
+        wire.id: (name, wire.name)
+        for row, name, _ in purging.circuits(tx)
+        for wire in overview.wires(tx, row)
     }

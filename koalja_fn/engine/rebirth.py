@@ -86,9 +86,10 @@ class Rebirth:
         what = _named(value)
         if snapshot is None:
             raise StoreError(what, why="the snapshot that made it is not on record")
-        plan = next((one for one in self._circuit.tasks.values() if one.id == snapshot.task), None)
+        # By its name: after a recompute another row stands for the task. The version decides.
+        task = value.source.rpartition("/")[2]
+        plan = self._circuit.tasks.get(task)
         if plan is None or not plan.code.command:
-            task = value.source.rpartition("/")[2]
             raise StoreError(
                 what,
                 why=f"the code of task {task}, which made it, is not here",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from koalja_fn.registry import lanes
 from koalja_fn.registry.registry import Transaction
 
 MARKED, GOING, GONE, BACK = "marked", "going", "gone", "back"
@@ -312,6 +313,17 @@ def named_among(tx: Transaction, digests: Sequence[str]) -> set[str]:
 
 
 # Where a wire stands
+
+
+def circuits(tx: Transaction) -> list[tuple[int, str, int]]:
+    """All circuits, worlds of recomputes as such of their circuit: row, name, and whose model counts."""
+    rows = tx.all("SELECT id, name FROM circuit ORDER BY id")
+    named = {name: row for row, name in rows}
+    found = []
+    for row, name in rows:
+        of = str(name).partition(lanes.WORLD)[0]
+        found.append((row, of, named.get(of, row)))
+    return found
 
 
 def purged_to(tx: Transaction, wire: int) -> int:

@@ -79,7 +79,7 @@ class Premises:
         """The values of a wire."""
         registry = open_registry(self.folder)
         try:
-            row = dict(registry.read(lambda tx: tx.all("SELECT name, id FROM wire")))[wire]
+            row = registry.read(lambda tx: tasks.wires(tx, tasks.circuit_id(tx, "c") or 0))[wire]
             return registry.read(lambda tx: values.between(tx, row, 0, 1 << 40))
         finally:
             registry.close()

@@ -111,3 +111,18 @@ def test_results_of_make_go_when_a_newer_run_has_others(tmp_path: Path) -> None:
     place.ran()
     assert [why for _, _, why in place.make("b").made] == ["what it made is gone"]
     assert place.ran() == ["up"]
+
+
+def test_what_a_recompute_replaced_goes_as_well(place: Premises) -> None:
+    place.wire(WIRING + "wire b\n    keep = 1ms\n")
+    place.run()
+    place.program("upper", UPPER + "; echo >> $2")
+    command = [sys.executable, "-m", "koalja_fn", "recompute", "."]
+    subprocess.run(command, cwd=place.folder, check=True, capture_output=True)
+    assert place.said("b") == ["ONE\n", "TWO\n", "THREE\n"]
+    time.sleep(0.002)
+    freed = {row["wire"]: row["payloads"] for row in gc(place)["freed"]}
+    assert freed["a"] == 2
+    assert freed["b"] >= 4
+    assert there(place, "b") == [False, False, True]
+    assert place.wrong() == []
