@@ -25,6 +25,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "describe": ("inspect", "Tell all about one task, wire, value or snapshot."),
     "get": ("get", "Print a value's payload, made again where it was purged."),
     "trace": ("trace", "Tell where a value came from, or what it influenced."),
+    "why": ("why", "Tell why a value exists, or was made again."),
     "visits": ("visits", "Tell who came through a task, when, and what was done."),
     "log": ("log", "Tell what happened in a circuit, in order of time."),
     "map": ("map", "Draw the circuit with what usually happens in it."),
@@ -36,7 +37,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "render": ("render", "Print what a circuit is on a cluster, for GitOps."),
     "install": ("install", "Make a namespace of a cluster ready for circuits."),
     "deploy": ("deploy", "Bring a circuit onto a cluster."),
-    "diff": ("diff", "Show what deploying would change."),
+    "diff": ("diff", "Show what deploying would change, or in what two results differ."),
     "logs": ("logs", "Show what the programs of a deployed circuit write."),
     "delete": ("delete", "Take a circuit off a cluster."),
     "doctor": ("doctor", "Look for what this machine lacks."),
@@ -44,7 +45,9 @@ VERBS: dict[str, tuple[str, str]] = {
 }
 
 
-_REMOTE = frozenset({"list", "describe", "trace", "visits", "log", "map", "failures", "retry", "skip", "gc"})
+_REMOTE = frozenset(
+    {"list", "describe", "trace", "visits", "log", "map", "failures", "retry", "skip", "gc", "why"}
+)
 # They run in the console of a deployed circuit where `--cluster` is among their words.
 
 

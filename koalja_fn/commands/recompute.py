@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 @click.option("--effects", is_flag=True, help="Run effects again: tasks without outputs, and `to`.")
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would be done again, and why; do nothing.")
 @click.option("-q", "--quiet", is_flag=True, help="Tell of trouble only.")
+@click.option(
+    "--cluster", hidden=True, is_flag=False, flag_value="", metavar="CIRCUIT", help="Not on a cluster."
+)
 @output_option
 def recompute(
     path: Path,
@@ -48,6 +51,7 @@ def recompute(
     effects: bool,
     dry_run: bool,
     quiet: bool,
+    cluster: str | None,
     output: str,
 ) -> None:
     """Make old results again with the code as it is now, and all that was made from them.
@@ -68,6 +72,12 @@ def recompute(
     Exit status: 0 fine, or nothing to do; 3 the wiring has errors; 4 some results are dead letters now;
     6 a run has the folder; 7 no such task, value or snapshot; 130 interrupted.
     """
+    if cluster is not None:
+        raise UsageError(
+            "results of a deployed circuit can't be made again in this version",
+            why="a recompute runs all programs in one place, and on a cluster each is in an image of its own",
+            cure="recompute in a folder, or deploy under a new name and send the sources again",
+        )
     from koalja_fn.engine.lane.beginning import prospect
     from koalja_fn.local import recomputing
     from koalja_fn.local.workplace import open_workplace

@@ -129,6 +129,24 @@ def made(tx: Transaction, key: str) -> Made | None:
     return Made(row[0], row[1], row[2], row[3], row[4], row[5], row[6], json.loads(row[7]))
 
 
+def made_before(tx: Transaction, one: Made) -> Made | None:
+    """The latest execution of the task in an earlier run, of those with files of the same places if any."""
+    rows = tx.all(
+        "SELECT id, circuit, task, version, run, at, took, told FROM made"
+        " WHERE circuit = ? AND task = ? AND run < ? ORDER BY run DESC, at DESC LIMIT 200",
+        one.circuit,
+        one.task,
+        one.run,
+    )
+    found = [Made(r[0], r[1], r[2], r[3], r[4], r[5], r[6], json.loads(r[7])) for r in rows]
+    return next((m for m in found if _places(m) == _places(one)), found[0] if found else None)
+
+
+def _places(one: Made) -> list[list[str]]:
+    """Where the files of an execution's inputs lay."""
+    return [[value[1] for value in some] for some in one.told["inputs"].values()]
+
+
 def forget(tx: Transaction, key: str) -> None:
     """Forget an execution: what it made is not there any more."""
     tx.run("DELETE FROM made_value WHERE made = ?", key)

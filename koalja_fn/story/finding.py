@@ -8,6 +8,7 @@ from koalja_fn.errors import NotFound, UsageError
 from koalja_fn.model import AnnotatedValue
 from koalja_fn.registry import stories, values
 from koalja_fn.registry.registry import Transaction
+from koalja_fn.story.making import find_made
 from koalja_fn.story.words import local, positions, short
 
 _SHORTEST = 4
@@ -49,6 +50,22 @@ def find(tx: Transaction, word: str) -> Found:
     lines = [f"  {one.kind:<8} {one.id}  {_about(tx, one)}" for one in found[:_CANDIDATES]]
     more = ["  …"] if len(found) > _CANDIDATES else []
     raise UsageError("\n".join([f"{word!r} is the beginning of several ids:", *lines, *more]))
+
+
+def find_any(tx: Transaction, word: str) -> Found:
+    """As `find`; a value that `make` made is found as well, of kind `made`.
+
+    Raises:
+        UsageError: Too short, or several begin so; they are listed.
+        NotFound: None does.
+    """
+    try:
+        return find(tx, word)
+    except NotFound:
+        made = find_made(tx, word)
+        if made is None:
+            raise
+        return Found("made", made.id)
 
 
 def find_payload(tx: Transaction, digest: str) -> list[AnnotatedValue]:

@@ -139,12 +139,20 @@ def whatever(kind: str, examples: int) -> None:
         edited = data.draw(st.lists(st.sampled_from(names), min_size=1, unique=True))
         edit = {name: data.draw(st.sampled_from(some)) for name in edited}
         story = data.draw(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 3)), max_size=25))
+        meanwhile = data.draw(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 3)), max_size=6))
         more = data.draw(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 3)), max_size=6))
         with workbench(text, kind) as one, workbench(text, kind) as two:
             old, new = World(one, before), World(two, before | edit)
             for world in (old, new):
                 happen(world, story, timed)
             old.edit(edit)
+            if meanwhile:
+                # The circuit lives on while the lane is under way, and its programs have the new code.
+                lane = old.lane()
+                assert lane.catch_up(old.execute(lane))
+                for world in (old, new):
+                    happen(world, meanwhile, timed)
+                assert old.bench.wrong(payloads=False) == []
             old.recompute()
             assert old.told() == new.told()
             for world in (old, new):
