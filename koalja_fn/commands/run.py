@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from koalja_fn.model import AnnotatedValue
 
 _SHOWN = 3  # values of each wire in the summary
+_DEAD_SHOWN = 20
 _READ = 65_536  # larger ones are not looked into for it
 _WIDTH = 72
 
@@ -254,8 +255,10 @@ def _report(session: Session, output: str) -> None:
     for service, why in session.unserved.items():
         click.echo(f"service {service} is not up: {why}; who asks it waits")
     failures = session.failures()
-    for failure in failures:
+    for failure in failures[:_DEAD_SHOWN]:
         click.echo(f"dead letter: {failure['task']} {short(failure['snapshot'])}: {failure['message']}")
+    if len(failures) > _DEAD_SHOWN:
+        click.echo(f"  and {len(failures) - _DEAD_SHOWN} more dead letters")
     if failures:
         folder = shlex.quote(os.path.relpath(session.workplace.folder))
         click.echo(

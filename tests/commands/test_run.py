@@ -672,3 +672,11 @@ def test_visits_tell_a_failure_in_one_line_and_failures_the_cure(tmp_path: Path)
     assert re.search("the interpreter in its first line is not there in .* version", visits)
     assert cure not in visits
     assert f"try: {cure}, then koalja-fn retry" in koalja("failures", folder).stdout
+
+
+def test_the_summary_names_some_of_very_many_dead_letters(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, "(in) t (out)\n    run = false {in}\n    retries = 0\n")
+    done = koalja("run", "--once", "-q", folder, "--lines", "in", stdin="a\n" * 30)
+    assert done.returncode == 4
+    assert done.stdout.count("dead letter: ") == 20
+    assert "and 10 more dead letters" in done.stdout
