@@ -23,6 +23,7 @@ from koalja_fn.store import FileStore
 from koalja_fn.store.outlet import Outlet
 
 from .localstack import LocalStack, shared
+from .test_running import call, first_json
 
 
 @pytest.fixture
@@ -194,3 +195,20 @@ def test_no_bucket_is_told_once_and_tried_again_until_it_is_there(stack: LocalSt
     sinks.stop()
     assert list(objects(stack, name).values()) == [b"x"]
     assert len(said) <= 1
+
+
+def test_make_writes_to_the_bucket_what_it_made(stack: LocalStack, tmp_path: Path) -> None:
+    bucket = stack.bucket()
+    (tmp_path / "a.txt").write_text("x")
+    (tmp_path / "w.koalja").write_text(
+        "[w]\n(in) copy (out)\n    run = cp {in} {out.out}\n"
+        f"wire in\n    from = a.txt\nwire out\n    to = s3://{bucket}/made/latest.txt\n"
+    )
+    told = first_json(call(tmp_path, "make", "-q", "-o", "json", AWS_ENDPOINT_URL=stack.url))
+    assert told["wires"]["out"][0]["path"] == f"s3://{bucket}/made/latest.txt"
+    assert objects(stack, bucket) == {"made/latest.txt": b"x"}
+    stack.client("s3").delete_object(Bucket=bucket, Key="made/latest.txt")
+    call(tmp_path, "make", "-q", AWS_ENDPOINT_URL=stack.url)
+    assert objects(stack, bucket) == {"made/latest.txt": b"x"}, (
+        "nothing was to be made, but the object was gone"
+    )
