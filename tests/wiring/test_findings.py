@@ -75,7 +75,7 @@ BAD = [
     ("(wire) t (b)", "error", "reserved", "1:2", "wire name"),
     ("(a, b passiv) t (c)", "warning", "reserved", "1:7", "'passive'"),
     ("(a) t- (b)", "error", "bad-name", "1:5", "'t'"),
-    ("(größe) t (b)", "error", "bad-name", "1:2", "'gr-e'"),
+    ("(größe) t (b)", "error", "bad-name", "1:2", "'gro-e'"),
     (f"(a) {'x' * 64} (b)", "error", "bad-name", "1:5", "letters"),
     ("[my circuit]\n(a) t (b)", "error", "bad-name", "1:2", "'my-circuit'"),
     ("(a_b) t (c)\n(a-b) u (d)", "error", "same-name", "2:2", "'a_b'"),
