@@ -191,12 +191,15 @@ def ready(port: int, request: bytes = RING) -> None:
 
 
 def install(folder: Path, registry: str) -> None:
-    """Put the circuit into the registry, as `deploy` does."""
+    """Put the circuit into the registry, as `deploy` does, and the packer's note into the image's folder."""
+    from koalja_fn.pack.collecting import NOTE, collect
     from koalja_fn.plain import plain_circuit
     from koalja_fn.program.folder import open_circuit
 
     found = open_circuit(folder)
     assert found.circuit is not None
+    (folder / NOTE).parent.mkdir()
+    (folder / NOTE).write_text(json.dumps(collect(found, found.circuit.task("task")).note))
     versions = {name: code.version for name, code in found.located.items()}
     told = {"circuit": plain_circuit(found.circuit), "wiring": WIRING, "versions": versions}
     variables = {"PATH": os.environ["PATH"], "KOALJA_REGISTRY": registry, "KOALJA_ROLE": "console"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from koalja_fn import ids
 from koalja_fn.engine import claiming
@@ -19,7 +19,6 @@ from koalja_fn.engine.purging import bring_back
 from koalja_fn.engine.rebirth import Rebirth
 from koalja_fn.engine.reusing import CACHED, Found, Reuse, stayed
 from koalja_fn.errors import StoreError
-from koalja_fn.lookups import Asking
 from koalja_fn.model import AnnotatedValue
 from koalja_fn.program.calling import Caller
 from koalja_fn.program.cancel import Cancel
@@ -30,6 +29,9 @@ from koalja_fn.registry.purging import Purged
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.registry.snapshots import Members
 from koalja_fn.store import Store, Stored
+
+if TYPE_CHECKING:
+    from koalja_fn.lookups import Asking
 
 
 @dataclass(frozen=True, slots=True)

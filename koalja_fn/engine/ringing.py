@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from koalja_fn.events.values import VALUE_TYPE, armour
 
@@ -85,6 +85,16 @@ def source_of(circuit: str, task: str) -> str:
 def is_ring(event_type: str) -> bool:
     """Whether an event of this type is one of ours, and carries nothing but the ring."""
     return event_type in (VALUE_TYPE, RING_TYPE)
+
+
+def is_ring_request(environ: Mapping[str, Any]) -> bool:
+    """Whether a WSGI request is a doorbell of ours in binary mode."""
+    return is_ring(environ.get("HTTP_CE_TYPE", "")) and "cloudevents" not in environ.get("CONTENT_TYPE", "")
+
+
+def walk_of_ring(environ: Mapping[str, Any]) -> str:
+    """The walk of ghosts that such a request belongs to; empty where it rings for values."""
+    return str(environ.get("HTTP_CE_KOALJAGHOST", ""))
 
 
 def _headers(attributes: Mapping[str, str]) -> dict[str, str]:

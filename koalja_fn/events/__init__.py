@@ -7,10 +7,14 @@ frozen data. The traps of the library that are handled here are named where they
 
 from __future__ import annotations
 
-from koalja_fn.events.attributes import DEFAULT_LIMITS, Limits, check_name, check_value, media_type
-from koalja_fn.events.reading import UNTYPED, Event, Mode, mode_of, read
-from koalja_fn.events.values import VALUE_TYPE, from_av_event, to_event
-from koalja_fn.events.writing import BATCH_TYPE, batch_body, binary_headers
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from koalja_fn.events.attributes import DEFAULT_LIMITS, Limits, check_name, check_value, media_type
+    from koalja_fn.events.reading import UNTYPED, Event, Mode, mode_of, read
+    from koalja_fn.events.values import VALUE_TYPE, from_av_event, to_event
+    from koalja_fn.events.writing import BATCH_TYPE, batch_body, binary_headers
 
 __all__ = [
     "BATCH_TYPE",
@@ -30,3 +34,28 @@ __all__ = [
     "read",
     "to_event",
 ]
+
+_WHERE = {
+    "DEFAULT_LIMITS": "attributes",
+    "Limits": "attributes",
+    "check_name": "attributes",
+    "check_value": "attributes",
+    "media_type": "attributes",
+    "UNTYPED": "reading",
+    "Event": "reading",
+    "Mode": "reading",
+    "mode_of": "reading",
+    "read": "reading",
+    "VALUE_TYPE": "values",
+    "from_av_event": "values",
+    "to_event": "values",
+    "BATCH_TYPE": "writing",
+    "batch_body": "writing",
+    "binary_headers": "writing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:  # doorbells need a tenth of what values need
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)

@@ -23,7 +23,7 @@ from koalja_fn.local.ghosting import ghosts_among
 from koalja_fn.local.offering import offers_of
 from koalja_runtime import letters, telling
 from koalja_runtime.bells import Bells
-from koalja_runtime.entrance import Entrance, application, events_of_request
+from koalja_runtime.entrance import Entrance, application_of, events_of_request
 from koalja_runtime.joining import Installed, Joined
 from koalja_runtime.settings import Settings
 
@@ -38,7 +38,7 @@ class EntryDesk:
         self._sinking = threading.Lock()
         self._plan()
         self._entrance = Entrance(joined, bells, self._plan)
-        self._app = application(self._entrance, joined)
+        self._app = application_of(self._entrance, joined)
         for path, view in {
             "/": self._accepted,
             "/sweep": self._sweep,

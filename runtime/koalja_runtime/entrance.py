@@ -7,8 +7,7 @@ delivers is answered with 202 and no body, and with a 4xx that it does not repea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from flask import Flask, Response, request
 
@@ -16,7 +15,7 @@ from koalja_fn import events
 from koalja_fn.engine import sweeping
 from koalja_fn.engine.arriving import Intake, Offer, Receipt
 from koalja_fn.engine.plans import CircuitPlan
-from koalja_fn.engine.ringing import News, is_ring
+from koalja_fn.engine.ringing import News, is_ring, is_ring_request
 from koalja_fn.errors import KoaljaError
 from koalja_fn.events import Event
 from koalja_fn.local.ghosting import Walked
@@ -71,7 +70,7 @@ class Entrance:
         return receipts
 
 
-def application(entrance: Entrance, joined: Joined) -> Flask:
+def application_of(entrance: Entrance, joined: Joined) -> Flask:
     """The application that takes values; more routes may be added to it."""
     app = entry(
         entrance,  # type: ignore[arg-type]
@@ -101,18 +100,13 @@ def by_broker() -> bool:
     return "Kn-Namespace" in request.headers or request.headers.get("Prefer") == "reply"
 
 
-def rings(environ: Mapping[str, Any]) -> bool:
-    """Whether a request is a doorbell of ours in binary mode."""
-    return is_ring(environ.get("HTTP_CE_TYPE", "")) and "cloudevents" not in environ.get("CONTENT_TYPE", "")
-
-
 def events_of_request(joined: Joined) -> list[Event] | None:
     """The events of the request; None where they are doorbells of ours, which carry nothing.
 
     Raises:
         Refused: It is no event, or it breaks a rule or a limit.
     """
-    if rings(request.environ):
+    if is_ring_request(request.environ):
         return None
     if (request.content_length or 0) > LIMITS.body:
         raise too_large(LIMITS.body)

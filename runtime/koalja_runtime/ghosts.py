@@ -29,14 +29,8 @@ from koalja_fn.registry.registry import Transaction
 from koalja_runtime.bells import Bells
 from koalja_runtime.joining import Joined
 
-_HEADER = "HTTP_CE_KOALJAGHOST"
 _NOWHERE = "sha256:" + "0" * 64
 _MOST = 65_536
-
-
-def walk_of_ring(environ: Mapping[str, Any]) -> str:
-    """The walk that a doorbell belongs to; empty where it rings for values."""
-    return str(environ.get(_HEADER, ""))
 
 
 class Ghosts:

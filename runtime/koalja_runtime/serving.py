@@ -7,6 +7,7 @@ starts the working process anew should that be killed.
 from __future__ import annotations
 
 import codecs
+import gc
 import os
 from typing import Any
 
@@ -32,6 +33,8 @@ def serve(settings: Settings) -> int:
     # CPython remembers the failure for the rest of the process.
     codecs.lookup("idna")
     "x".encode("idna")
+    gc.freeze()  # the working process shares these pages, so long as nobody writes to them
+    gc.enable()
     Served(settings).run()
     return 0
 

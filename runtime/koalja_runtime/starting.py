@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -28,6 +29,7 @@ def main(arguments: list[str]) -> int:
         from koalja_runtime import ending
 
         return ending.run(settings)
+    gc.disable()  # until it serves: what imports make is here to stay
     from koalja_runtime.serving import serve
 
     return serve(settings)

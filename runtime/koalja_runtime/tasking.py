@@ -1,28 +1,26 @@
 """Role task: a doorbell is a request that works, until nothing is left that can be claimed.
 
 `POST /` takes doorbells, and foreign events for the task's only source; `POST /CIRCUIT/WIRE` takes values.
-The request stays open while it works, so that the autoscaler sees it.
+The request stays open while it works, so that the autoscaler sees it. Most tasks only ever hear doorbells:
+the web framework, and whatever else reads values, is imported when the first one comes.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Self
 
-from flask import Response, request
-
-from koalja_fn.engine.plans import CircuitPlan
+from koalja_fn.engine.ringing import is_ring_request, walk_of_ring
 from koalja_fn.engine.working import Span, Worker
-from koalja_fn.errors import KoaljaError, NotFound, Refused
-from koalja_fn.local.ghosting import ghosts_among
-from koalja_fn.local.offering import offers_of
+from koalja_fn.errors import NotFound
 from koalja_runtime import telling
 from koalja_runtime.bells import Bells
-from koalja_runtime.entrance import Entrance, application, events_of_request, rings
-from koalja_runtime.ghosts import walk_of_ring, wire_of_ring
 from koalja_runtime.joining import Bench, Joined
 from koalja_runtime.settings import Settings
+
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 class TaskDesk:
@@ -43,10 +41,8 @@ class TaskDesk:
             ended=telling.ended,
             trouble=telling.trouble,
         )
-        self._entrance = Entrance(joined, bells, self._plan)
-        self._app = application(self._entrance, joined)
-        self._app.post("/")(self._ring)
-        self._draining = False
+        self._making = threading.Lock()
+        self._app: Application | None = None
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -65,34 +61,37 @@ class TaskDesk:
         if (
             environ["REQUEST_METHOD"] == "POST"
             and environ.get("PATH_INFO", "/") in ("", "/")
-            and rings(environ)
+            and is_ring_request(environ)
         ):
             walk = walk_of_ring(environ)
-            status = self._haunted(walk, wire_of_ring(environ)) if walk else self._rung(span)
+            status = self._haunted(environ, walk) if walk else self._rung(span)
             start_response(status, [("Content-Length", "0")])
             return []
         environ["koalja.span"] = span
-        return self._app(environ, start_response)
+        return (self._app or self._taking())(environ, start_response)
 
     def _rung(self, span: Span) -> str:
         """Work; the status to answer."""
         try:
-            self._work(span)
+            self.work(span)
         except Exception as error:
             telling.trouble(error)
             return "503 Service Unavailable"
         return "202 Accepted"
 
-    def _haunted(self, walk: str, wire: str) -> str:
+    def _haunted(self, environ: dict[str, Any], walk: str) -> str:
         """A ghost has come: look, ring on, and run nothing; the status to answer."""
+        from koalja_runtime.ghosts import Ghosts, wire_of_ring
+
         try:
-            self._entrance.ghosts.come(self.worker.post, wire, walk)
+            Ghosts(self._joined, self._bells).come(self.worker.post, wire_of_ring(environ), walk)
         except Exception as error:
             telling.trouble(error)
             return "503 Service Unavailable"
         return "202 Accepted"
 
-    def _work(self, span: Span) -> None:
+    def work(self, span: Span) -> None:
+        """Work until nothing is left, or the span is over; then whoever is to be rung has been."""
         try:
             self.worker.work(span)
         except NotFound as error:  # removed, or not installed yet
@@ -100,38 +99,14 @@ class TaskDesk:
         finally:
             self._bells.flush()
 
-    def _plan(self) -> CircuitPlan:
-        return self.worker.post.circuit
+    def _taking(self) -> Application:
+        """What takes values, made once."""
+        with self._making:
+            if self._app is None:
+                from koalja_runtime.taking import application
 
-    def _ring(self) -> Response:
-        """Take a doorbell, or foreign events, and work."""
-        found = events_of_request(self._joined)
-        if found and ghosts_among(found):
-            self._entrance.haunt(self._source(), found)
-            return Response(status=202)
-        if found:
-            self._entrance.accept(offers_of(found, self._source()))
-        try:
-            self._work(request.environ["koalja.span"])
-        except KoaljaError as error:
-            if not found:
-                raise
-            telling.trouble(error)  # what came in is durable
-        return Response(status=202)
-
-    def _source(self) -> str:
-        """The wire that foreign events enter by."""
-        post = self.worker.post
-        sources = [wire for wire in post.plan.spec.wires if wire in post.circuit.circuit.sources]
-        if len(sources) != 1:
-            names = ", ".join(sources) or "none"
-            raise Refused(
-                f"which wire of task {post.plan.name} is meant?",
-                why=f"its sources: {names}",
-                cure=f"POST to /{post.circuit.circuit.name}/WIRE of the circuit's entry",
-                http_status=422,
-            )
-        return sources[0]
+                self._app = application(self._joined, self._bells, self.worker, self.work)
+            return self._app
 
     def drain(self) -> None:
         """Claim nothing more."""

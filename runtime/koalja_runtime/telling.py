@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import TYPE_CHECKING
 
-from koalja_fn.engine.executing import Executed
+if TYPE_CHECKING:
+    from koalja_fn.engine.executing import Executed
 
 
 def ended(executed: Executed) -> None:

@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 from koalja_runtime.settings import Settings
 
+from koalja_fn.engine.installing import install
+from koalja_fn.pack.collecting import NOTE, collect
+from koalja_fn.program.folder import open_circuit
+from koalja_fn.registry import Registry
 from tests.runtime.broker import send
 from tests.runtime.cluster import RUNTIME, Pod, wait_for
 
@@ -52,6 +56,62 @@ def test_nothing_heavy_is_imported_before_the_first_answer() -> None:
     assert said == ["200 OK"]
     assert not HEAVY & {name.partition(".")[0] for name in modules}
     assert not [name for name in modules if name.startswith("koalja_fn.")]
+
+
+FIRST_DOORBELL = """
+import json, os, sys
+sys.path.insert(0, {runtime!r})
+import koalja_runtime.starting, koalja_runtime.serving
+from koalja_runtime.front import Front
+from koalja_runtime.settings import Settings
+said = []
+front = Front(Settings.of(os.environ))
+request = {{"PATH_INFO": "/", "REQUEST_METHOD": "POST", "HTTP_CE_TYPE": "dev.koalja.ring.v1"}}
+front(request, lambda status, headers: said.append(status))
+modules = sorted(sys.modules)
+front({{"PATH_INFO": "/c/in", "REQUEST_METHOD": "POST", "wsgi.url_scheme": "http", "HTTP_HOST": "x"}},
+      lambda status, headers, *_: said.append(status))
+front.close()
+print(json.dumps([said, modules]))
+"""
+
+
+def test_the_web_framework_is_not_imported_before_the_first_value(tmp_path: Path) -> None:
+    """A task that only hears doorbells needs neither it nor what reads wiring or events."""
+    app = tmp_path / "app"
+    app.mkdir()
+    (app / "c.koalja").write_text("[c]\n(in) task ()\n    run = /bin/true\n")
+    found = open_circuit(app)
+    assert found.circuit is not None
+    task = found.circuit.task("task")
+    assert task is not None
+    (app / NOTE).parent.mkdir()
+    (app / NOTE).write_text(json.dumps(collect(found, task).note))
+    registry = Registry(tmp_path / "registry.db")
+    circuit = found.circuit
+    registry.transact(lambda tx: install(tx, registry.clock(), circuit, app, found.located, ""))
+    registry.close()
+    environ = {
+        "PATH": os.environ["PATH"],
+        "KOALJA_REGISTRY": f"sqlite:{tmp_path / 'registry.db'}",
+        "KOALJA_STORE": f"file:{tmp_path / 'objects'}",
+        "KOALJA_SCRATCH": str(tmp_path / "scratch"),
+        "KOALJA_CIRCUIT": "c",
+        "KOALJA_TASK": "task",
+    }
+    program = FIRST_DOORBELL.format(runtime=str(RUNTIME.parents[1]))
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environ,
+        cwd=app,
+    )
+    said, modules = json.loads(done.stdout)
+    assert said == ["202 Accepted", "411 LENGTH REQUIRED"], done.stderr
+    late = HEAVY - {"sqlite3"} | {"werkzeug", "koalja_fn.lookups", "koalja_fn.events.reading"}
+    assert not late & ({name.partition(".")[0] for name in modules} | set(modules))
 
 
 def test_the_codec_that_the_web_framework_looks_up_late_is_there_before_the_first_request() -> None:
