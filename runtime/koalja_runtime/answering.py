@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self
 
 from koalja_fn.engine import sweeping
+from koalja_fn.engine.ringing import is_ring_request, walk_of_ring
 from koalja_fn.engine.serving import Elsewhere, Services, Talk
 from koalja_fn.engine.working import Post
 from koalja_fn.errors import KoaljaError
@@ -25,8 +26,6 @@ from koalja_fn.registry import standing
 from koalja_fn.registry.registry import Transaction
 from koalja_runtime import telling
 from koalja_runtime.bells import Bells
-from koalja_runtime.entrance import rings
-from koalja_runtime.ghosts import Ghosts, walk_of_ring, wire_of_ring
 from koalja_runtime.joining import Bench, Joined, distant
 from koalja_runtime.settings import Settings
 
@@ -86,9 +85,9 @@ class ServiceDesk:
         """Take a doorbell, or hand a request on."""
         until = time.monotonic() + self._working
         bare = environ.get("PATH_INFO", "/") in ("", "/") and environ["REQUEST_METHOD"] == "POST"
-        if bare and rings(environ) and not environ.get(_variable(LOOKUP)):
+        if bare and is_ring_request(environ) and not environ.get(_variable(LOOKUP)):
             walk = walk_of_ring(environ)
-            status = self._haunted(walk, wire_of_ring(environ)) if walk else self._rung(until)
+            status = self._haunted(environ, walk) if walk else self._rung(until)
             start_response(status, [("Content-Length", "0")])
             return []
         return self._answer(environ, start_response, until)
@@ -110,11 +109,13 @@ class ServiceDesk:
         self._bells.flush()
         return "202 Accepted"
 
-    def _haunted(self, walk: str, wire: str) -> str:
+    def _haunted(self, environ: dict[str, Any], walk: str) -> str:
         """A ghost has come: look, and ask nothing of the service; the status to answer."""
+        from koalja_runtime.ghosts import Ghosts, wire_of_ring
+
         try:
             self._follow()
-            Ghosts(self._joined, self._bells).come(self._post, wire, walk)
+            Ghosts(self._joined, self._bells).come(self._post, wire_of_ring(environ), walk)
         except Exception as error:
             telling.trouble(error)
             return "503 Service Unavailable"
