@@ -29,4 +29,5 @@ def job_of(
         env=(*task.env, *env),
         timeout=task.timeout,
         label=f"{task.name}-{claim.number + 1}-{claim.attempt}",
+        warm=task.warm,
     )

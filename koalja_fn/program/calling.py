@@ -23,7 +23,8 @@ from koalja_fn.program.environment import clean
 from koalja_fn.program.inputs import Inputs
 from koalja_fn.program.logs import Log
 from koalja_fn.program.scratch import OWN, Slot, Yard
-from koalja_fn.program.starting import Spawning, Start, Starter
+from koalja_fn.program.starting import Process, Start, Starter
+from koalja_fn.program.warm import Warm
 from koalja_fn.program.watching import Watch
 from koalja_fn.store import Store
 from koalja_fn.store.disk import explained
@@ -63,7 +64,7 @@ class Caller:
     Args:
         store: Where inputs come from.
         root: The folder for scratch folders, such as `.koalja/scratch`; best on the store's file system.
-        starter: How processes are made.
+        starter: How processes are made; by default Python programs are forked where the job allows it.
         limits: How far a program may go.
         environ: The wrapper's environment, of which programs get a few harmless variables.
     """
@@ -79,11 +80,11 @@ class Caller:
     ) -> None:
         self.limits = limits or Limits()
         self._store = store
-        self._starter = starter or Spawning()
         self._environ = clean(os.environ if environ is None else environ)
         self._orphans = orphans.Orphans()
         with explained(f"scratch folders can't be made below {root}"):
             self._yard = Yard(root, lambda folder: _end_stale(folder))
+        self._starter = starter or Warm(self._yard.path)
         self._slots: dict[Path, Slot] = {}
 
     def call(
@@ -119,6 +120,7 @@ class Caller:
 
     def close(self) -> None:
         """Remove all scratch folders but those of failed calls; no call may be under way."""
+        self._starter.close()
         self._yard.close()
 
     def _prepared(self, job: Job, slot: Slot, stop: Cancel | None, began: Callable[[int], None]) -> Result:
@@ -144,17 +146,17 @@ class Caller:
         try:
             argv = call.inputs.argv()
             argv[0] = _program(argv[0], job.folder, call.environ["PATH"])
-            start = Start(argv, slot.work, call.environ, call.stdout.fd, call.stderr.fd)
+            start = Start(argv, slot.work, call.environ, call.stdout.fd, call.stderr.fd, job.warm)
             started = time.monotonic()
-            pid = self._starter(start)
+            process = self._starter(start)
         except Unfilled as unfilled:
             message = f"was not started: {unfilled.message}\n  try: {unfilled.cure}"
             return Result(Reason.NOT_STARTED, message, permanent=True)
         except (OSError, ValueError) as error:
             return _not_started(error, argv, call.environ)
-        began(pid)
+        began(process.pid)
         ended = running.run(
-            pid,
+            process,
             slot.out,
             self._orphans,
             started=started,
@@ -163,9 +165,9 @@ class Caller:
             grace=self.limits.grace,
             look=Watch(slot, call.stdout, call.stderr, self.limits).look,
         )
-        return self._judged(call, argv, ended)
+        return self._judged(call, argv, process, ended)
 
-    def _judged(self, call: _Call, argv: list[str], ended: running.Ended) -> Result:
+    def _judged(self, call: _Call, argv: list[str], process: Process, ended: running.Ended) -> Result:
         call.stdout.look()  # a flood may have been faster than the last look at it
         call.stderr.look()
         reason, message = _verdict(ended)
@@ -182,6 +184,8 @@ class Caller:
                 reason, permanent = Reason.OUTPUTS, isinstance(error, outputs.Unfit)
                 message = str(error)
         posts, remarks = signposts.read(f"{call.slot.path}/signposts", self.limits.signposts)
+        if process.remark:
+            remarks = (*remarks, process.remark)
         if not ended.clean:
             remarks = (*remarks, "processes that it started could not be ended")
         is_value = any(str(file.path) == call.slot.stdout for file in found)

@@ -40,6 +40,7 @@ class Job:
     has the stream inputs (not implicit ones) in the order of the wiring, values in order of
     arrival. `types` has the media types that the wiring gives for output wires. `label` names the
     scratch folder if it is kept: the task and snapshot when empty.
+    `warm` says that a Python program may be forked from a template.
     """
 
     circuit: str
@@ -54,6 +55,7 @@ class Job:
     env: tuple[tuple[str, str], ...] = ()
     timeout: float | None = None
     label: str = ""
+    warm: bool = False
 
 
 class Reason(StrEnum):

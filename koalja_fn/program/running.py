@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from koalja_fn.program.cancel import Cancel
 from koalja_fn.program.contract import Reason
 from koalja_fn.program.orphans import Orphans
+from koalja_fn.program.starting import Process
 
 # How often sizes are looked at: soon at first, since a flood fills a disk at 1 GB/s.
 _FIRST_LOOK = 0.05
@@ -37,7 +38,7 @@ class Ended:
 
 
 def run(
-    pid: int,
+    process: Process,
     out: str,
     orphans: Orphans,
     *,
@@ -47,12 +48,12 @@ def run(
     grace: float,
     look: Callable[[], str],
 ) -> Ended:
-    """Wait for the process `pid`, which leads its session, and end what is left of it.
+    """Wait for `process`, which leads its session, and end what is left of it.
 
     `started` is when, by the monotonic clock. `look` is called now and then; if it returns a message,
     the program has gone too far.
     """
-    fd = -1
+    fd, pid = -1, process.pid
     try:
         fd = os.pidfd_open(pid)
         why, message = _wait(fd, started, timeout, stop, look)
@@ -62,12 +63,11 @@ def run(
         if fd >= 0:
             os.close(fd)
         _signal(pid, signal.SIGKILL)  # what is left of the group; the leader is gone, but not reaped
-        _, state, usage = os.wait4(pid, 0)
+        state, cpu = process.reap()
     seconds = time.monotonic() - started
     clean = orphans.end_of(pid, out)
     by = os.WTERMSIG(state) if os.WIFSIGNALED(state) else None
     status = os.WEXITSTATUS(state) if os.WIFEXITED(state) else None
-    cpu = usage.ru_utime + usage.ru_stime
     return Ended(why, message, status, by, seconds, cpu, clean)
 
 

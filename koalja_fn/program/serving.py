@@ -47,7 +47,7 @@ class Serving:
         self._tell = over
         self._timeout = job.timeout
         env = (*job.env, ("PORT", str(self.port)))
-        self._job = replace(job, outputs=(), timeout=None, env=env)
+        self._job = replace(job, outputs=(), timeout=None, env=env, warm=False)
         self._stop = Cancel()
         self._over = threading.Event()
         self._pid = 0

@@ -1,11 +1,12 @@
 """The seam between a call and the way its process comes to be.
 
-One way so far: `Spawning`, a fresh process for each call. A template process that forks pre-imported
-interpreters can follow behind the same protocol, since nothing else knows how programs start.
+Two ways: `Spawning`, a fresh process for each call, and `warm.Warm`, which forks Python programs from a
+template. Nothing else knows how programs start.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,27 +15,63 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """All that a process is made of. `stdout` and `stderr` are open descriptors; stdin is /dev/null."""
+    """All that a process is made of. `stdout` and `stderr` are open descriptors; stdin is /dev/null.
+
+    `warm` says that it may come from a template.
+    """
 
     argv: Sequence[str]
     cwd: str
     environ: Mapping[str, str]
     stdout: int
     stderr: int
+    warm: bool = False
+
+
+class Process(Protocol):
+    """A process that leads a session of its own. Its pid stays its own until it is reaped."""
+
+    @property
+    def pid(self) -> int:
+        """Its pid."""
+        ...
+
+    @property
+    def remark(self) -> str:
+        """What is to be said of its start; mostly nothing."""
+        ...
+
+    def reap(self) -> tuple[int, float]:
+        """Wait until it has ended; return its wait status and its processor time in seconds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A child of this process."""
+
+    pid: int
+    remark: str = ""
+
+    def reap(self) -> tuple[int, float]:
+        """Wait until it has ended; return its wait status and its processor time in seconds."""
+        _, state, usage = os.wait4(self.pid, 0)
+        return state, usage.ru_utime + usage.ru_stime
 
 
 class Starter(Protocol):
     """Makes processes. Called from many threads at once.
 
-    The process leads a session of its own and is a child of this process, not yet waited for, so
-    that its pid stays its own until the caller reaps it with `os.wait4`.
-
     Raises:
         OSError: The program could not be started; errno says why.
     """
 
-    def __call__(self, start: Start) -> int:
-        """Start a program and return its pid."""
+    def __call__(self, start: Start) -> Process:
+        """Start a program."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what is kept ready; no call may be under way."""
         ...
 
 
@@ -46,8 +83,8 @@ class Spawning:
     program that sets it (`env -C`) costs 0.75 ms.
     """
 
-    def __call__(self, start: Start) -> int:
-        """Start a program and return its pid."""
+    def __call__(self, start: Start) -> Child:
+        """Start a program."""
         process = subprocess.Popen(
             start.argv,
             cwd=start.cwd,
@@ -60,4 +97,7 @@ class Spawning:
         )
         # We reap it ourselves: Popen must neither wait for it nor complain that nobody did.
         process.returncode = 0
-        return process.pid
+        return Child(process.pid)
+
+    def close(self) -> None:
+        """There is nothing to let go of."""

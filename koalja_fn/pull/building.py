@@ -135,6 +135,7 @@ class _Executor:
             env=task.env,
             timeout=task.timeout,
             label=f"{task.name}-{execution.number + 1}-make",
+            warm=task.warm,
         )
 
     def _values(self, execution: Execution, lineage: Lineage, result: Result) -> tuple[AnnotatedValue, ...]:

@@ -15,6 +15,7 @@ from koalja_fn.errors import StoreError
 from koalja_fn.program.calling import Caller
 from koalja_fn.program.cancel import Cancel
 from koalja_fn.program.contract import Limits, Reason
+from koalja_fn.program.starting import Child, Start
 
 from .conftest import Bench, bench_in, outputs
 
@@ -352,16 +353,20 @@ def _read(path: Path) -> str:
 
 
 def test_the_start_of_programs_can_be_replaced(tmp_path: Path) -> None:
-    """The seam for a template process."""
     seen = []
 
-    def starter(start: object) -> int:
-        seen.append(start)
-        return subprocess.Popen(["/bin/sh", "-c", "exit 4"], start_new_session=True).pid
+    class Starter:
+        def __call__(self, start: Start) -> Child:
+            seen.append(start)
+            return Child(subprocess.Popen(["/bin/sh", "-c", "exit 4"], start_new_session=True).pid)
 
-    bench = bench_in(tmp_path, starter=starter)
+        def close(self) -> None:
+            seen.append(None)
+
+    bench = bench_in(tmp_path, starter=Starter())
     assert isinstance(bench.caller, Caller)
     assert bench.call("/bin/true").status == 4
     assert len(seen) == 1
     bench.caller.close()
+    assert seen[1:] == [None]
     bench.store.close()

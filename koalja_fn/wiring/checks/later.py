@@ -10,7 +10,6 @@ _TASK = {
     "region": "`run` runs every task here",
     "mode": "`run` treats every task alike",
     "scale": "`run` uses `concurrency` only",
-    "warm": "`run` starts every program anew",
 }
 _WIRE = {
     "confined": "`run` does not confine payloads",
