@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from koalja_fn.program.cancel import Cancel
 from koalja_fn.program.pythonic import Python
 from koalja_fn.program.starting import Start
 
@@ -54,17 +55,21 @@ class Forked:
 class Template:
     """A template that is ready. `folder` is made for it: its working folder, where it may write.
 
+    `stop` gives up the wait for it.
+
     Raises:
         Unfit: The program can't be forked.
     """
 
-    def __init__(self, python: Python, environ: Mapping[str, str], folder: Path, seconds: float) -> None:
+    def __init__(
+        self, python: Python, environ: Mapping[str, str], folder: Path, seconds: float, stop: Cancel
+    ) -> None:
         self.forks = 0
         self.used = time.monotonic()
         self._sending = threading.Lock()
         work = folder / "work"
         work.mkdir(parents=True, exist_ok=True)
-        probed = probe(python.executable, python.options, tuple(environ.items()))
+        probed = probe(python.executable, python.options, tuple(environ.items()), stop)
         if not probed.startswith("cpython 3."):
             raise Unfit(f"{python.executable} is {probed or 'no interpreter that tells about itself'}")
         ours, theirs = socket.socketpair()
@@ -93,15 +98,16 @@ class Template:
             )
         self._control = ours
         try:
-            self._await_ready(seconds)
+            self._await_ready(seconds, stop)
         except BaseException:
             self.close()
             raise
 
-    def _await_ready(self, seconds: float) -> None:
+    def _await_ready(self, seconds: float, stop: Cancel) -> None:
         said, until = b"", time.monotonic() + seconds
         while not said.endswith(b"\n"):
-            if not _readable(self._control.fileno(), until - time.monotonic()):
+            if not _readable(self._control.fileno(), until - time.monotonic(), stop):
+                self._kill()
                 raise Unfit(f"its imports took longer than {seconds:g} s")
             more = self._control.recv(4096)
             if not more:
@@ -186,7 +192,9 @@ class Template:
 
 
 @cache
-def probe(executable: str, options: tuple[str, ...], environ: tuple[tuple[str, str], ...]) -> str:
+def probe(
+    executable: str, options: tuple[str, ...], environ: tuple[tuple[str, str], ...], stop: Cancel
+) -> str:
     """What an interpreter says of itself from inside: `cpython 3.11`; empty if we do not get inside.
 
     Without this, an interpreter that never looks for us would run the program instead.
@@ -209,7 +217,7 @@ def probe(executable: str, options: tuple[str, ...], environ: tuple[tuple[str, s
             return ""
         finally:
             os.close(writing)
-        if not _readable(reading, _PROBE_SECONDS):
+        if not _readable(reading, _PROBE_SECONDS, stop):
             return ""
         return os.read(reading, 256).decode("utf-8", "replace")
     finally:
@@ -226,7 +234,10 @@ def _inside(environ: Mapping[str, str]) -> dict[str, str]:
     return {**environ, "PYTHONPATH": path}
 
 
-def _readable(fd: int, seconds: float | None) -> bool:
+def _readable(fd: int, seconds: float | None, stop: Cancel | None = None) -> bool:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
-    return bool(poll.poll(None if seconds is None else max(0, int(seconds * 1000))))
+    if stop is not None:
+        poll.register(stop.fileno(), select.POLLIN)
+    ready = poll.poll(None if seconds is None else max(0, int(seconds * 1000)))
+    return bool(ready) and (stop is None or not stop.is_set)

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from koalja_fn.program.cancel import Cancel
 from koalja_fn.program.pythonic import Python, Unusual, recognised
 from koalja_fn.program.scratch import remove
 from koalja_fn.program.starting import Process, Spawning, Start
@@ -61,6 +62,7 @@ class Warm:
         self._unusual: set[str] = set()
         self._numbers = 0
         self._closed = False
+        self._stop = Cancel()
 
     def __call__(self, start: Start) -> Process:
         """Start a program."""
@@ -97,12 +99,16 @@ class Warm:
     def close(self) -> None:
         """End all templates; no call may be under way."""
         with self._lock:
+            if self._closed:
+                return
             self._closed = True
-            self._lock.wait_for(lambda: not any(s.making for s in self._seats.values()), self._seconds + 30)
+            self._stop.set()  # nobody waits for templates that are being made
+            self._lock.wait_for(lambda: not any(s.making for s in self._seats.values()))
             templates = [s.template for s in self._seats.values() if s.template is not None]
             self._seats.clear()
         for template in templates:
             template.close()
+        self._stop.close()
 
     def _look(self, key: Key) -> tuple[_Seat, Template | None, str]:
         """The program's place, its template if there is one, and what is to be said."""
@@ -152,7 +158,7 @@ class Warm:
         template, why = None, ""
         python, environ = key
         try:
-            template = Template(python, dict(environ), folder, self._seconds)
+            template = Template(python, dict(environ), folder, self._seconds, self._stop)
         except Unfit as unfit:
             why = str(unfit)
         except Exception as error:

@@ -465,7 +465,25 @@ def test_nothing_is_left_of_templates_and_programs(both: Both) -> None:
     template = forked.template._process.pid
     both.starter.close()
     assert not alive(template)
-    assert descriptors() == before
+    assert descriptors() == before - 1  # and the flag that gives up what is being made
+
+
+def test_the_end_waits_for_no_template_that_is_being_made(both: Both, tmp_path: Path) -> None:
+    library = tmp_path / "site-packages"
+    library.mkdir()
+    note = tmp_path / "note"
+    (library / "slow.py").write_text(
+        f"import os, sys, time\nif not sys.argv[1:]:\n    open({str(note)!r}, 'w').write(str(os.getpid()))\n"
+        "    time.sleep(60)\n"
+    )
+    command = (sys.executable, both.program("import slow\n"), "go")
+    for _ in range(2):
+        both.maybe_warm(*command, env=(("PYTHONPATH", str(library)),))
+    assert soon(lambda: note.exists() and bool(note.read_text()), 20)
+    began = time.monotonic()
+    both.starter.close()
+    assert time.monotonic() - began < 10
+    assert not alive(int(note.read_text()))
 
 
 def test_templates_end_with_a_killed_runner(tmp_path: Path) -> None:
