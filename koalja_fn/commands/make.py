@@ -44,6 +44,7 @@ _TAIL = 20  # lines of standard error
 @click.option(
     "--wait", type=click.FloatRange(0), default=0.0, metavar="SECONDS", help="Wait for who has the folder."
 )
+@click.option("--publish", is_flag=True, help="Place the results on their wires, where `run` sees them.")
 @click.option("-q", "--quiet", is_flag=True, help="Tell of results and trouble only.")
 @output_option
 def make(
@@ -54,6 +55,7 @@ def make(
     dry_run: bool,
     sample: int | None,
     wait: float,
+    publish: bool,
     quiet: bool,
     output: str,
 ) -> None:
@@ -68,6 +70,7 @@ def make(
       koalja-fn make build
       koalja-fn make build program -j 4
       koalja-fn make build --dry-run
+      koalja-fn make build program --publish
 
     \b
     Exit status: 0 fine; 3 the wiring has errors; 4 a program failed; 6 another run has the folder;
@@ -79,7 +82,7 @@ def make(
         if not (quiet or dry_run):
             click.echo(text, err=True)
 
-    options = Options(jobs or len(os.sched_getaffinity(0)), dry_run, keep_going, sample, tell)
+    options = Options(jobs or len(os.sched_getaffinity(0)), dry_run, keep_going, sample, tell, publish)
     with _until_signalled() as stop:
         answer = ask(path, wires, options, stop, patience=wait)
     if output == "json":

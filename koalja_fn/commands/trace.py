@@ -117,12 +117,15 @@ def _passport(tx: Transaction, word: str, ahead: bool, limits: Limits) -> tuple[
 
 
 def _made(tx: Transaction, word: str) -> MadeStory | None:
-    """The story of a value that `make` made, where it is not one that arrived on a wire as well."""
+    """The story of a value that `make` made, also where it was published."""
     if Path(word).is_file():
         digest = _digest(Path(word))
         value = None if stories.with_digest(tx, digest, 1) else find_made_payload(tx, digest)
     else:
-        value = None if stories.value_ids(tx, word.lower(), 1) else find_made(tx, word)
+        there = stories.value_ids(tx, word.lower(), 2)
+        value = find_made(tx, word) if len(there) < 2 else None
+        if there and value is not None and value.id != there[0]:
+            value = None
     return story_of(tx, value) if value is not None else None
 
 

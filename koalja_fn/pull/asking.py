@@ -19,13 +19,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to build. `dry`: tell what would be run, and run nothing. `told` hears what happens, in words."""
+    """How to build. `dry`: tell what would be run, and run nothing. `told` hears what happens, in words.
+
+    `publish`: place the results on their wires as well, where push links see them.
+    """
 
     jobs: int
     dry: bool = False
     keep_going: bool = False
     most: int | None = None
     told: Callable[[str], None] = lambda _: None
+    publish: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ def ask(
         Busy: Another process has the folder, and still has after `patience` seconds.
         StoreError, RegistryError: Disk trouble.
     """
-    earlier = trail.follow(str(path), wanted, options.most)
+    earlier = None if options.publish else trail.follow(str(path), wanted, options.most)
     if earlier is not None and not earlier.changed:
         cached = sum(earlier.counts.values())
         return Answer(earlier.circuit, dict(earlier.wires), cached=cached, unchanged=True)

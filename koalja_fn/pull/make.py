@@ -22,6 +22,7 @@ from koalja_fn.pull.known import Known
 from koalja_fn.pull.narrowing import narrowed
 from koalja_fn.pull.opening import Compiled, compiled, keep
 from koalja_fn.pull.planning import Plan, plan
+from koalja_fn.pull.publishing import publish
 from koalja_fn.pull.runs import Built
 from koalja_fn.pull.trail import Trail, leave
 from koalja_fn.pull.trailing import joined, trail_of
@@ -81,6 +82,9 @@ def _make(
         built = build(site, caller, part, known, run)
         written = write_sinks(found, store, built.values)
         answer = _whole(_answer(found.circuit.name, built, written), part, goal, earlier)
+        if options.publish:
+            count = publish(path, site, built.values)
+            options.told(f"{count} published: readers take them up when the circuit runs")
         registry.transact(
             lambda tx: making.end_run(
                 tx, run, registry.clock(), len(answer.made), answer.cached, len(answer.failures)
