@@ -262,17 +262,35 @@ def add_run(tx: Transaction, wire: int, run: LaneRun) -> None:
     )
 
 
-def runs_after(tx: Transaction, wire: int, position: int) -> list[LaneRun]:
-    """The places of the values of a lane's wire from a position on."""
+def runs_after(tx: Transaction, wire: int, position: int, most: int) -> list[LaneRun]:
+    """The places of the values of a lane's wire from a position on, at most `most` of them."""
     rows = tx.all(
-        "SELECT first, count, slot, gap, at FROM lane_run WHERE wire = ? AND first >="
-        " coalesce((SELECT max(first) FROM lane_run WHERE wire = ? AND first <= ?), 0) ORDER BY first",
+        "SELECT first, count, slot, gap, at FROM lane_run WHERE wire = ? AND first >= coalesce("
+        "(SELECT max(first) FROM lane_run WHERE wire = ? AND first <= ?), 0) ORDER BY first LIMIT ?",
         wire,
         wire,
         position,
+        most + 1,
     )
     found = [LaneRun(row[0], row[1], row[2], bool(row[3]), row[4]) for row in rows]
-    return [run for run in found if run.first + run.count > position]
+    return [run for run in found if run.first + run.count > position][:most]
+
+
+def count_before(tx: Transaction, wire: int, slot: int, at: int) -> int:
+    """How many values of a lane's wire take places before a position of the old one, empty at `at`."""
+    low, high = 0, 0
+    last = last_run(tx, wire)
+    if last is None:
+        return 0
+    high = last.first + last.count
+    while low < high:  # places grow with positions
+        middle = (low + high) // 2
+        (run,) = runs_after(tx, wire, middle, 1)
+        if run.slot < slot or (run.slot == slot and run.between and run.at <= at):
+            low = run.first + run.count
+        else:
+            high = max(low, run.first)
+    return low
 
 
 def last_run(tx: Transaction, wire: int) -> LaneRun | None:

@@ -56,6 +56,12 @@ class World:
         self.behaviours |= behaviours
         self._versions()
 
+    def rewire(self, text: str) -> None:
+        """From now on the circuit is another one."""
+        self.bench.remembered.clear()
+        self.bench.wire(text)
+        self._versions()
+
     def tell(self, wire: str, *texts: str) -> None:
         self.bench.send(wire, *texts)
         self.settle()

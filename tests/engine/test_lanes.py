@@ -55,6 +55,23 @@ def test_windows_shift_where_new_code_makes_more_or_fewer_values(bench: Opener) 
     assert old.bench.wrong() == []
 
 
+@pytest.mark.parametrize("edit", ["other", "several", "filter"])
+def test_what_was_wired_otherwise_is_replayed_as_it_was_wired_then(bench: Opener, edit: str) -> None:
+    old, new = both(bench, "[c]\n(in) a (mid)\n", {"a": "filter"}, {"a": edit})
+    for world in (old, new):
+        for n, wiring in enumerate(("", "(mid[3/1]) b (out)\n", "(mid[2]) b (out)\n(out) c (end)\n")):
+            world.rewire(f"[c]\n(in) a (mid)\n{wiring}")
+            for m in range(7):
+                world.tell("in", f"{n}.{m}")
+    old.edit({"a": edit})
+    old.recompute()
+    assert old.told() == new.told()
+    for world in (old, new):
+        world.tell("in", "later", "and later")
+    assert old.told() == new.told()
+    assert old.bench.wrong() == []
+
+
 def test_a_recompute_that_a_crash_ended_goes_on_where_it_was(bench: Opener) -> None:
     old, new = both(bench, CHAIN, {"a": "filter"}, {"a": "other"})
     for world in (old, new):

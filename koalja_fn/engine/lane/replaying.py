@@ -25,6 +25,8 @@ from koalja_fn.snapshots import Arrival, Event, Formed, Outcome, Spec, State, ad
 
 # Records of a log that one transaction takes up: few enough not to hold up live arrivals.
 _BATCH = 200
+# Places of a lane's values that are read at once: a formation takes up a few.
+_AHEAD = 16
 
 
 @dataclass(slots=True)
@@ -217,7 +219,7 @@ class Replay:
         self._rewire_old(old, item)
         wiring, plan = old.wiring, self._in_force(old)
         assert wiring is not None
-        starts = {wire: self._start(tx, wire, at) for wire, at in wiring.starts.items()}
+        starts = {wire: self._start(tx, wire, place, item.at) for wire, place in wiring.starts.items()}
         self._remembered = None
         if not first:
             row = tasks.lock(tx, plan.id)
@@ -235,14 +237,12 @@ class Replay:
                 used = 0 if one.indexed or spec.policy == "align" else starts[wire]
                 tasks.keep_link(tx, plan.id, plan.wires[wire], one.name, starts[wire], used)
 
-    def _start(self, tx: Transaction, wire: str, position: int) -> int:
-        """Where a link begins that began at a position of the old wire."""
+    def _start(self, tx: Transaction, wire: str, position: int, at: int) -> int:
+        """Where a link begins that began, at a time, at a position of the old wire."""
         lane = self._wires.get(wire)
         if lane is None:
             return position
-        runs = lanes.runs_after(tx, lane.new, 0)
-        before = [run for run in runs if run.slot < position]
-        return before[-1].first + before[-1].count if before else 0
+        return lanes.count_before(tx, lane.new, position, at)
 
 
 class _Feed:
@@ -255,30 +255,40 @@ class _Feed:
         self._spec = plan.spec
         self._rows = plan.wires
         self._next = {link.name: link.position for link in links if link.name in wires}
-        self._runs: dict[str, list[LaneRun]] = {
-            name: lanes.runs_after(tx, wires[name].new, position) for name, position in self._next.items()
-        }
+        self._runs: dict[str, list[LaneRun]] = {name: [] for name in self._next}
+        self._loaded = dict(self._next)
+        self._over: set[str] = set()
 
     def instead_of(self, event: Arrival) -> list[Taken]:
         """The values that come where `event` came in the live task."""
-        runs = self._runs.get(event.wire)
-        if runs is None:
+        if event.wire not in self._runs:
             return read(self._tx, self._spec, self._rows[event.wire], event.wire, event.position, 1)
         count = 0
-        while runs and runs[0].slot <= event.position:
-            count += self._rest(event.wire, runs.pop(0), count)
+        while (run := self._first(event.wire)) is not None and run.slot <= event.position:
+            count += self._rest(event.wire, self._runs[event.wire].pop(0), count)
         return self._read(event.wire, count)
 
     def between(self, at: int) -> list[Taken]:
         """Values that are next, where the old snapshots had made nothing, of a time before `at`."""
         found: list[tuple[int, int, str, int]] = []
-        for order, (wire, runs) in enumerate(sorted(self._runs.items())):
+        for order, wire in enumerate(sorted(self._runs)):
             count = 0
-            while runs and runs[0].between and runs[0].at <= at:
-                some = self._rest(wire, runs[0], count)
-                found.append((runs.pop(0).at, order, wire, some))
+            while (run := self._first(wire)) is not None and run.between and run.at <= at:
+                some = self._rest(wire, self._runs[wire].pop(0), count)
+                found.append((run.at, order, wire, some))
                 count += some
         return [taken for _, _, wire, count in sorted(found) for taken in self._read(wire, count)]
+
+    def _first(self, wire: str) -> LaneRun | None:
+        """The next place on a wire; some are read ahead."""
+        runs = self._runs[wire]
+        if not runs and wire not in self._over:
+            runs += lanes.runs_after(self._tx, self._rows[wire], self._loaded[wire], _AHEAD)
+            if len(runs) < _AHEAD:
+                self._over.add(wire)
+            if runs:
+                self._loaded[wire] = runs[-1].first + runs[-1].count
+        return runs[0] if runs else None
 
     def _rest(self, wire: str, run: LaneRun, ahead: int) -> int:
         """How many of a run's values were not read."""
