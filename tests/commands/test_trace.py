@@ -19,7 +19,7 @@ VALUE = {
 }  # fmt: skip
 SNAPSHOT = {
     "id", "circuit", "task", "number", "generation", "state", "formed", "cause", "finished", "version", "run",
-    "inputs", "attempts", "remarks", "made", "madeMore", "lookups", "answered",
+    "inputs", "attempts", "remarks", "made", "madeMore", "lookups", "answered", "superseded",
 }  # fmt: skip
 WINDOW = {
     "input",
@@ -63,7 +63,7 @@ def an_id(wire, position=0):
 
 def test_trace_in_json_has_its_schema(folder):
     told = ask("trace", an_id("page"))
-    assert set(told) == {"start", "direction", "values", "snapshots", "notes"}
+    assert set(told) == {"start", "direction", "values", "snapshots", "notes", "superseding"}
     assert all(set(value) == VALUE | {"depth"} for value in told["values"])
     assert all(snapshot.keys() == SNAPSHOT | {"depth"} for snapshot in told["snapshots"]), told["snapshots"]
     assert {tuple(sorted(w)) for s in told["snapshots"] for w in s["inputs"]} == {tuple(sorted(WINDOW))}
@@ -177,7 +177,7 @@ def test_map_in_text_json_and_dot(folder):
     assert '  (wind) --b(triggers [10/2])--> "average"' in text.splitlines()
     assert "promises: policy swap, rate 5/s" in text
     told = ask("map")
-    assert set(told) == {"circuit", "tasks", "wires"}
+    assert set(told) == {"circuit", "tasks", "wires", "recomputes"}
     assert {tuple(task) for task in told["tasks"]} == {
         ("name", "retired", "generation", "inputs", "outputs", "promises", "versions", "snapshots", "usual",
          "anomalies")
