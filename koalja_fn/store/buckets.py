@@ -1,7 +1,8 @@
 """Talking to S3: one client for all threads, and its errors in our words.
 
-boto3 is imported when the first request is made. Retries (throttling, lost connections, 5xx) are botocore's,
-in its standard mode; what is raised here has been tried several times.
+botocore is imported when the first request is made; boto3's own layer upon it is not needed, and is 3 MB.
+Retries (throttling, lost connections, 5xx) are botocore's, in its standard mode; what is raised here has been
+tried several times.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ class Clients:
 
 def _client(bucket: Bucket, tries: int) -> Any:
     try:
-        import boto3
+        import botocore.session
         from botocore.config import Config
     except ImportError as error:
         raise StoreError(
@@ -124,8 +125,12 @@ def _client(bucket: Bucket, tries: int) -> Any:
     )
     with explained(bucket, "be opened"):
         region = bucket.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-        session = boto3.session.Session(region_name=region or ("us-east-1" if custom else None))
-        return session.client("s3", endpoint_url=bucket.endpoint, config=config)
+        return botocore.session.get_session().create_client(
+            "s3",
+            region_name=region or ("us-east-1" if custom else None),
+            endpoint_url=bucket.endpoint,
+            config=config,
+        )
 
 
 def code_of(error: BaseException) -> str:
