@@ -105,6 +105,8 @@ def _revision(cluster: Cluster, namespace: str, revision: Object) -> Cause | Non
 
 def _revision_says(revision: Object) -> Cause | None:
     for one in failing(revision):
+        if "nodes are available" in one.message:
+            return _no_room(one.message)
         if "fetch image" in one.message or one.reason == "ContainerMissing":
             return Cause(
                 f"{name_of(revision)}: its image can't be looked up", one.text, _image_cure(one.text), True
@@ -161,10 +163,15 @@ def _unscheduled(pod: Object) -> Cause | None:
     one = condition(pod, "PodScheduled")
     if one.status != "False":
         return None
+    return _no_room(one.message)
+
+
+def _no_room(message: str) -> Cause:
+    """What a scheduler says, and Knative after it; room may still come."""
     cure = "wait for a larger node, or give the cluster more"
-    if "Insufficient" in one.message:
+    if "Insufficient" in message:
         cure = "give the cluster more nodes, or ask for less cpu and memory"
-    return Cause("no node has room for its pod", one.message, cure)
+    return Cause("no node has room for its pod", message, cure)
 
 
 def _containers(cluster: Cluster, pod: Object) -> Cause | None:

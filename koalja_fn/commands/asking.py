@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,6 +70,11 @@ def choose_folder(
             cure=f"koalja-fn run {folder}",
         )
     return folder, rest
+
+
+def own_circuit() -> str:
+    """The circuit in whose console on a cluster this runs; its registry may have others. Else empty."""
+    return os.environ.get("KOALJA_CIRCUIT", "") if os.environ.get("KOALJA_ROLE") == "console" else ""
 
 
 def exactly_one(words: Sequence[str], what: str) -> str:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
-from koalja_fn.commands.asking import choose_folder, exactly_one, folder_option, last_option, opened
+from koalja_fn.commands.asking import (
+    choose_folder,
+    exactly_one,
+    folder_option,
+    last_option,
+    opened,
+    own_circuit,
+)
 from koalja_fn.commands.designs import design_of
 from koalja_fn.commands.shared import emit_json, nearest, output_option, reports_errors
 from koalja_fn.errors import NotFound, UsageError
@@ -17,6 +24,8 @@ from koalja_fn.story import listing
 from koalja_fn.story.describing import describe as description
 from koalja_fn.story.ghosts import GHOSTS_HEAD, ghost_json, ghosts_rows
 from koalja_fn.story.overview import (
+    TaskLine,
+    WireLine,
     circuits,
     latest_snapshots,
     latest_values,
@@ -26,6 +35,7 @@ from koalja_fn.story.overview import (
 from koalja_fn.story.passport import formed_json, value_json
 from koalja_fn.story.visits import find_task
 
+L = TypeVar("L", TaskLine, WireLine)
 _KINDS = ("circuits", "tasks", "wires", "values", "snapshots", "ghosts")
 
 
@@ -109,10 +119,10 @@ def _list(
         rows = circuits(tx)
         return {kind: [row.to_json() for row in rows]}, listing.circuits_table(rows)
     if kind == "tasks":
-        tasks = task_lines(tx)
+        tasks = _own(task_lines(tx))
         return {kind: [line.to_json() for line in tasks]}, listing.tasks_table(tasks)
     if kind == "wires":
-        wires = wire_lines(tx, design_of)
+        wires = _own(wire_lines(tx, design_of))
         return {kind: [line.to_json() for line in wires]}, listing.wires_table(wires)
     if kind == "values":
         _check_wire(tx, wire)
@@ -126,9 +136,15 @@ def _list(
     if kind == "ghosts":
         some = ghosts.latest(tx, last)
         return {kind: [ghost_json(one) for one in some]}, listing.table(GHOSTS_HEAD, ghosts_rows(some))
-    tasks, wires = task_lines(tx), wire_lines(tx, design_of)
+    tasks, wires = _own(task_lines(tx)), _own(wire_lines(tx, design_of))
     told = {"tasks": [line.to_json() for line in tasks], "wires": [line.to_json() for line in wires]}
     return told, iter([*listing.tasks_table(tasks), "", *listing.wires_table(wires)])
+
+
+def _own(lines: list[L]) -> list[L]:
+    """In the console of a circuit, only that one's."""
+    mine = own_circuit()
+    return [line for line in lines if not mine or line.circuit == mine]
 
 
 def _check_wire(tx: Transaction, name: str | None) -> None:

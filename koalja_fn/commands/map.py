@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from koalja_fn.commands.asking import choose_folder, folder_option, opened
+from koalja_fn.commands.asking import choose_folder, folder_option, opened, own_circuit
 from koalja_fn.commands.designs import design_of
 from koalja_fn.commands.shared import emit_json, nearest, reports_errors
 from koalja_fn.errors import NotFound, UsageError
@@ -53,13 +53,13 @@ def _map(tx: Transaction, words: Sequence[str]) -> ConceptMap:
 
 
 def _choose(circuits: list[CircuitRow], words: Sequence[str]) -> CircuitRow:
-    """The circuit of that name; without a name the only one, or the one that was wired up last."""
+    """The circuit of that name; without a name the only one, or the console's, or the one wired up last."""
     if len(words) > 1:
         raise UsageError(f"unexpected {' '.join(words[1:])!r}", cure="see --help")
     if not words:
         if not circuits:
             raise NotFound("no circuit was wired up here", cure="koalja-fn run")
-        return max(circuits, key=lambda circuit: circuit.created)
+        return max(circuits, key=lambda circuit: (circuit.name == own_circuit(), circuit.created))
     named = next((circuit for circuit in circuits if circuit.name == words[0]), None)
     if named is None:
         guess = nearest(words[0], [circuit.name for circuit in circuits])

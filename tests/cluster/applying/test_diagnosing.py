@@ -140,6 +140,19 @@ def test_no_room(api: Api, cluster: Cluster) -> None:
     assert (cause.what, cause.why, cause.final) == ("no node has room for its pod", text, False)
 
 
+def test_no_room_is_told_as_such_when_only_the_revision_says_so(api: Api, cluster: Cluster) -> None:
+    """Knative takes over the scheduler's words, also when the pod is gone."""
+    text = "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate"
+    service(api)
+    revision(
+        api,
+        {"conditions": [{"type": "Ready", "status": "False", "reason": "Unschedulable", "message": text}]},
+    )
+    cause = found(api, cluster)
+    assert (cause.what, cause.final) == ("no node has room for its pod", False)
+    assert "less cpu" in cause.cure
+
+
 def test_a_quota(api: Api, cluster: Cluster) -> None:
     service(api)
     revision(api)
