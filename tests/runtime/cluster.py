@@ -63,6 +63,16 @@ def wait_for(condition: Any, seconds: float = 30.0, what: str = "it") -> Any:
         time.sleep(0.01)
 
 
+def _below(pid: int) -> list[int]:
+    """The processes below one."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                found += [int(child), *_below(int(child))]
+    return found
+
+
 @dataclass
 class Pod:
     """One runtime process, restarted by `start` after it was killed."""
@@ -103,11 +113,15 @@ class Pod:
         return 0
 
     def kill(self) -> None:
-        """SIGKILL for the arbiter and the working process, as when the node dies."""
+        """SIGKILL for all that runs in the pod, as when the node dies."""
         if self.process is not None:
+            programs = _below(self.process.pid)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+            for pid in programs:  # they have sessions of their own
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def stop(self, seconds: float = 30.0) -> int:
         assert self.process is not None
