@@ -99,8 +99,6 @@ def dead_letters(folder: Path) -> list[dict[str, str]]:
 def real_ids(line: str, home: Path) -> str:
     """The line with the id of a dead letter, or of a value, in place of those that nobody has."""
     made_up = re.search(r"(?<![\w-])(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{4,8}(?![\w-])", line)
-    if made_up is None:
-        return line
     folder = home / "weather" if "weather" in line else home
     if re.search(r"koalja-fn (retry|skip)", line):
         letters = dead_letters(folder)
@@ -108,7 +106,9 @@ def real_ids(line: str, home: Path) -> str:
             koalja("send", folder, "wind", "-d", "bad")
             koalja("run", "--once", "-q", folder)
             letters = dead_letters(folder)
-        return line.replace(made_up[0], letters[0]["id"])
+        return line if made_up is None else line.replace(made_up[0], letters[0]["id"])
+    if made_up is None:
+        return line
     values = json.loads(koalja("list", folder, "values", "-o", "json").stdout)["values"]
     return line.replace(made_up[0], values[-1]["id"][:12])
 
