@@ -229,7 +229,10 @@ def _unreachable(address: str) -> str:
 def store_of(folder: Path, state: Path) -> str:
     """Where payloads of a folder would be put, as people know it."""
     payloads = payloads_of(state)
-    return payloads.url if payloads else str((state / "objects").relative_to(folder))
+    if payloads:
+        return payloads.url
+    objects = state / "objects"
+    return str(objects.relative_to(folder) if objects.is_relative_to(folder) else objects)
 
 
 def ghosts_among(events: Sequence[Event]) -> bool:

@@ -145,6 +145,37 @@ def test_an_image_runs_and_works_off_a_value(circuit: Path, base: str, tmp_path:
     assert told["values"][0]["digest"] == "sha256:" + hashlib.sha256(b"42\n").hexdigest()
 
 
+def test_a_python_program_in_an_image_is_soon_forked_from_a_template(base: str, tmp_path: Path) -> None:
+    """Whoever is its parent tells; the container has no rights and nothing to write to but /tmp."""
+    folder = tmp_path / "family"
+    folder.mkdir()
+    (folder / "family.koalja").write_text("[family]\n(in) tell (out)\n    run = ./tell.py {in}\n")
+    program = folder / "tell.py"
+    program.write_text("#!/usr/bin/env python3\nimport json, os\nprint(json.dumps(os.getppid()))\n")
+    program.chmod(0o755)
+    packed(folder, base, tmp_path / "out")
+    bundle = containers.unpack(f"oci:{tmp_path / 'out'}:tell", tmp_path / "run")
+    port = free_port()
+
+    def told() -> list[dict[str, Any]]:
+        lines = (bundle.folder / "log").read_text().splitlines()
+        return [json.loads(line[8:]) for line in lines if '"outcome"' in line]
+
+    with containers.started(bundle, env={"PORT": str(port), "KOALJA_HOST": "127.0.0.1"}) as process:
+        until = time.monotonic() + 8
+        parents: list[str] = []
+        while len(set(parents)) < 2 and time.monotonic() < until:
+            sent = len(parents)
+            status, _ = containers.ask(f"http://127.0.0.1:{port}/", str(sent).encode())
+            assert status in (202, 503), "503: the one before is just ending"
+            while status == 202 and len(told()) <= sent and time.monotonic() < until:
+                time.sleep(0.02)
+            parents = [one["values"][0]["digest"] for one in told()]
+        assert containers.stop(bundle, process) == 0
+    assert {one["outcome"] for one in told()} == {"done"}
+    assert len(set(parents)) == 2, (bundle.folder / "log").read_text()
+
+
 def test_other_processes_of_an_image_run_too(circuit: Path, base: str, tmp_path: Path) -> None:
     packed(circuit, base, tmp_path / "out", "--task", "shout")
     bundle = containers.unpack(f"oci:{tmp_path / 'out'}:shout", tmp_path / "run")
