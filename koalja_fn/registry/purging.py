@@ -104,14 +104,21 @@ def hold(tx: Transaction, digests: Collection[str]) -> list[Row]:
 
 
 def hold_due(tx: Transaction, until: int, most: int) -> list[Row]:
-    """Payloads marked at `until` or before, also half-deleted ones, ours until the transaction ends."""
-    rows = tx.all(
-        "SELECT digest, size, wire, state, at FROM purge WHERE state IN ('marked', 'going') AND at <= ?"
-        " ORDER BY digest LIMIT ? /* lock skip */",
-        until,
-        most,
-    )
-    return [Row(*row) for row in rows]
+    """Payloads marked at `until` or before, also half-deleted ones, ours until the transaction ends.
+
+    Those that others hold are left out, so the order of locking does not matter, and is the index's.
+    """
+    found: list[Row] = []
+    for state in (GOING, MARKED):
+        rows = tx.all(
+            "SELECT digest, size, wire, state, at FROM purge WHERE state = ? AND at <= ?"
+            " ORDER BY at LIMIT ? /* lock skip */",
+            state,
+            until,
+            most - len(found),
+        )
+        found += [Row(*row) for row in rows]
+    return found
 
 
 def mark(tx: Transaction, now: int, found: Iterable[tuple[str, int, int | None]]) -> None:
@@ -179,6 +186,9 @@ def marked(tx: Transaction) -> int:
 
 
 # Who names a payload
+#
+# `digest || ''` and not `digest`: SQLite would put what the digest is equal to into `substr(digest, 8, 12)`,
+# too, and then knows no index of that expression any more.
 
 
 def candidates(tx: Transaction, wire: int, first: int, end: int, before: int, most: int) -> list[Candidate]:
@@ -203,7 +213,7 @@ def naming_values(tx: Transaction, digest: str) -> list[Named]:
     """The wires whose values name a payload."""
     rows = tx.all(
         "SELECT wire, max(position), max(arrived), max(CASE WHEN snapshot IS NULL THEN 1 ELSE 0 END)"
-        " FROM value WHERE substr(digest, 8, 12) = ? AND digest = ? GROUP BY wire",
+        " FROM value WHERE substr(digest, 8, 12) = ? AND digest || '' = ? GROUP BY wire",
         digest[7:19],
         digest,
     )
@@ -213,7 +223,7 @@ def naming_values(tx: Transaction, digest: str) -> list[Named]:
 def positions_of(tx: Transaction, digest: str, wire: int) -> list[int]:
     """The positions of a wire whose values name a payload."""
     rows = tx.all(
-        "SELECT position FROM value WHERE substr(digest, 8, 12) = ? AND digest = ? AND wire = ?",
+        "SELECT position FROM value WHERE substr(digest, 8, 12) = ? AND digest || '' = ? AND wire = ?",
         digest[7:19],
         digest,
         wire,
@@ -243,7 +253,7 @@ def naming_lookups(tx: Transaction, digest: str) -> list[tuple[str, str, int, bo
             "SELECT c.name, l.wire, l.at, s.state IN ('ready', 'running', 'dead') FROM lookup l"
             " JOIN task t ON t.id = l.task JOIN circuit c ON c.id = t.circuit"
             " JOIN snapshot s ON s.rid = l.snapshot"
-            f" WHERE substr(l.{column}, 8, 12) = ? AND l.{column} = ? AND l.{column}_kept = 1",
+            f" WHERE substr(l.{column}, 8, 12) = ? AND l.{column} || '' = ? AND l.{column}_kept = 1",
             digest[7:19],
             digest,
         )
