@@ -184,3 +184,31 @@ def test_a_scan_would_be_seen() -> None:
         assert scans(place, {sql: (1,)})
         assert scans(place, {"SELECT size FROM value WHERE wire = ? AND size = 1": (1,)})
         assert not scans(place, {"SELECT size FROM value WHERE wire = ? AND position = 1": (1,)})
+
+
+def test_postgresql_has_an_index_for_each_of_them_too() -> None:
+    caught: Caught = {}
+    with workbench(WIRING) as place, catching(caught):
+        be_busy(place)
+    with workbench(WIRING, "postgres") as place:
+        be_busy(place)
+        assert not (bad := sequential(place, caught)), "\n".join(bad)
+        assert sequential(place, {"SELECT position FROM value WHERE size = ?": (1,)})
+
+
+def sequential(place: Workbench, caught: Caught) -> list[str]:
+    """Statements that PostgreSQL can do by reading a growing table only: it would rather not, here."""
+
+    def step(tx: Transaction) -> list[str]:
+        tx.do("SET LOCAL enable_seqscan = off")
+        found = []
+        for sql, params in caught.items():
+            if re.search(r"\bsmall\b", sql):
+                continue  # the payloads' own file
+            for (line,) in tx.all(f"EXPLAIN {sql}", *params):
+                scan = re.search(r"Seq Scan on (\w+)", line)
+                if scan and scan[1] in GROWING:
+                    found.append(f"{line.strip()}: {sql}")
+        return found
+
+    return list(place.transact(step))
