@@ -49,6 +49,7 @@ def choose_folder(
     """What is asked about, and the other words.
 
     It is the folder that is named, else what the environment names ($KOALJA_REGISTRY), else the nearest one.
+    A folder that is named and has no registry of its own shares what the environment names.
     The first word is the folder if it is one, or a circuit's file in it, as `run` takes it, unless it is one
     of the `known` words or all words are `needed`: a task's code often lies in a folder of the task's name.
 
@@ -64,6 +65,8 @@ def choose_folder(
     if folder is None:
         return shared() or find_folder(Path.cwd()), rest
     if not (state_folder(folder) / "registry.db").is_file():
+        if (together := shared()) is not None:
+            return together, rest
         raise NotFound(
             f"no circuit has run in {folder}",
             why=f"{state_folder(folder) / 'registry.db'} is not there",

@@ -64,7 +64,9 @@ def gc(
     older = _microseconds(older_than)
     with _alone(where) as alone, opened(where) as registry, closing(open_payloads(where)) as store:
         private = not isinstance(where, Shared) and payloads_of(state_folder(where)) is None
-        purger = Purger(registry, store, grace=0.0 if alone else GRACE, beside=_wiring(where))
+        named = folder or (Path(words[0]) if words else None)
+        circuit = _wiring(named if isinstance(where, Shared) else where)
+        purger = Purger(registry, store, grace=0.0 if alone else GRACE, beside=circuit)
         if dry_run:
             done = purger.look(older=older, orphans=orphans or private)
         else:
@@ -97,12 +99,12 @@ def _alone(where: Where) -> Iterator[bool]:
         held.__exit__(None, None, None)
 
 
-def _wiring(where: Where) -> Circuit | None:
+def _wiring(folder: Path | None) -> Circuit | None:
     """The circuit of a folder, as far as it can be read: `make` does not install it."""
-    if isinstance(where, Shared):
+    if folder is None:
         return None
     try:
-        return open_circuit(where).circuit
+        return open_circuit(folder).circuit
     except KoaljaError:
         return None
 

@@ -82,6 +82,7 @@ def recompute(
     from koalja_fn.local import recomputing
     from koalja_fn.local.workplace import open_workplace
 
+    _refuse_shared(path)
     with _cancelled_by_signals() as stop, open_workplace(path) as workplace:
         registry, plan = workplace.registry, workplace.plan
         left = recomputing.unfinished(registry, plan)
@@ -110,6 +111,23 @@ def recompute(
     _report(done, output)
     if any(counts.get("dead") for counts in done.told["tasks"].values()):
         sys.exit(4)
+
+
+def _refuse_shared(path: Path) -> None:
+    """A folder that shares its registry with others has nothing of its own to make again.
+
+    Raises:
+        UsageError: It is such a folder.
+    """
+    from koalja_fn.local.opening import shared, state_folder
+
+    folder = path if path.is_dir() else path.parent
+    if shared() is not None and not (state_folder(folder) / "registry.db").is_file():
+        raise UsageError(
+            "results in a shared registry can't be made again in this version",
+            why="KOALJA_REGISTRY is set, and others may be at work there while results are replaced",
+            cure="recompute in a folder with a registry of its own; unset KOALJA_REGISTRY for that",
+        )
 
 
 def _run(workplace: Workplace, found: Recompute, stop: Cancel, quiet: bool) -> Recompute:

@@ -45,6 +45,11 @@ def shared() -> Shared | None:
     return Shared(registry, os.environ.get("KOALJA_STORE", "")) if registry else None
 
 
+def home_of(folder: Path) -> Where:
+    """Where the data are of a circuit whose wiring and code are in a folder: shared, or in the folder."""
+    return shared() or folder
+
+
 def state_folder(folder: Path) -> Path:
     """Where a circuit's folder keeps its registry, payloads and scratch."""
     return folder / STATE

@@ -80,8 +80,7 @@ def _pass(site: Site, caller: Caller, plan: Plan, known: Known, run: int) -> Bui
     with Pool(executor.execute, options.jobs) as pool:
         course = Course(site, plan, codes(site, plan.tasks, known), sampler, pool, run)
         built = course.go()
-    if known.fresh:
-        site.registry.transact(lambda tx: making.keep_files(tx, known.fresh))
+    known.remember()
     return built
 
 
@@ -103,6 +102,9 @@ class _Executor:
             return Done(execution, trouble=error)
 
     def _executed(self, execution: Execution) -> Done:
+        meanwhile = self._meanwhile(execution) if self._site.shared else ()
+        if meanwhile:
+            return Done(execution, meanwhile, known=True)
         for member in execution.members:
             for value in member.values:
                 if not self._site.store.verify(value.digest):
@@ -118,6 +120,13 @@ class _Executor:
         finally:
             self._caller.discard(result)
         return Done(execution, values, result.seconds)
+
+    def _meanwhile(self, execution: Execution) -> tuple[AnnotatedValue, ...]:
+        """What somebody else has made of the same since this run looked, if anything."""
+        if execution.task.cache is False or not execution.task.outputs:
+            return ()
+        values = self._site.registry.read(lambda tx: making.values_of(tx, execution.key))
+        return tuple(values) if all(self._site.store.has(value.digest) for value in values) else ()
 
     def _job(self, execution: Execution) -> Job:
         task, found = execution.task, self._site.found

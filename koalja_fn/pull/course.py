@@ -6,6 +6,7 @@ groups: a crash loses no more than work that is done again.
 
 from __future__ import annotations
 
+import random
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,13 +35,14 @@ _COMMIT_EVERY = 0.1  # seconds; what a crash may cost
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where a run takes place."""
+    """Where a run takes place. `shared`: others may make the same in the same registry, at the same time."""
 
     registry: Registry
     store: Store
     found: Compiled
     options: Options
     stop: Cancel
+    shared: bool = False
 
 
 @dataclass(slots=True)
@@ -146,6 +148,8 @@ class Course:
         """Begin each task whose producers are all done, until none is left that could be."""
         while self._ready and not self._stopped():
             ready, self._ready = self._ready, []
+            if self._site.shared:  # who begins elsewhere at the same time is to find other things to do
+                random.shuffle(ready)
             self._look_up(ready)
 
     def _stopped(self) -> bool:
@@ -211,6 +215,8 @@ class Course:
             )
             why = self._why(tx, node, execution, before, lost=known)
             node.waiting.append(replace(execution, why=why))
+        if self._site.shared:
+            random.shuffle(node.waiting)
 
     def _why(
         self, tx: Transaction, node: _Node, execution: Execution, before: Mapping[int, str], *, lost: bool
@@ -259,6 +265,9 @@ class Course:
             if not done.cancelled:
                 self._built.failures.append(done.failure)
                 self._lasts[execution.task.name][0].pop(execution.number, None)
+        elif done.known:
+            self._built.cached += 1
+            node.results[execution.number] = done.values
         elif done.trouble is None and not done.damaged:
             self._keep(done)
             node.results[execution.number] = done.values
@@ -283,10 +292,12 @@ class Course:
 
     def _commit(self, *, force: bool) -> None:
         now = time.monotonic()
-        if not force and now - self._committed < _COMMIT_EVERY:
+        often = 0.0 if self._site.shared else _COMMIT_EVERY  # what others wait to know
+        if not force and now - self._committed < often:
             return
         self._committed = now
-        kept, self._unkept = self._unkept, []
+        # In one order, since others may be keeping the same.
+        kept, self._unkept = sorted(self._unkept, key=lambda one: one[0].key), []
 
         def step(tx: Transaction) -> None:
             for made, values in kept:

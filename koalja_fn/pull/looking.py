@@ -5,6 +5,7 @@ This is all that a `make` with nothing to do runs, so it imports next to nothing
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Set as AbstractSet
@@ -14,12 +15,22 @@ from koalja_fn import __version__
 from koalja_fn.pull.stamps import unchanged
 from koalja_fn.wiring.names import normalised
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 def surroundings(path: str) -> list[Any]:
-    """What else decides: this program's version, and where programs are looked for."""
-    return [_FORMAT, __version__, list(sys.version_info[:3]), path, os.environ.get("PATH", "")]
+    """What else decides: this program's version, where programs are looked for, and whose registry it is."""
+    return [_FORMAT, __version__, list(sys.version_info[:3]), path, os.environ.get("PATH", ""), named_home()]
+
+
+def named_home() -> str:
+    """Which registry and store the environment names, as a digest: an address may have a password in it."""
+    registry = os.environ.get("KOALJA_REGISTRY")
+    if not registry:
+        return ""
+    servers = ("KOALJA_STORE", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    named = [registry, *(os.environ.get(name, "") for name in servers)]
+    return hashlib.sha256("\0".join(named).encode("utf-8", "surrogateescape")).hexdigest()[:24]
 
 
 def listing(folder: str) -> list[str]:

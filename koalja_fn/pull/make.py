@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from koalja_fn.local.holding import hold
-from koalja_fn.local.opening import open_payloads, open_registry, state_folder
+from koalja_fn.local.opening import Shared, home_of, open_payloads, open_registry, state_folder
 from koalja_fn.program.calling import Caller
 from koalja_fn.program.cancel import Cancel
 from koalja_fn.pull.asking import Answer, Options
 from koalja_fn.pull.building import build
 from koalja_fn.pull.course import Site
-from koalja_fn.pull.known import Known
+from koalja_fn.pull.known import in_folder, in_registry
+from koalja_fn.pull.looking import named_home
 from koalja_fn.pull.narrowing import narrowed
 from koalja_fn.pull.opening import Compiled, compiled, keep
 from koalja_fn.pull.planning import Plan, plan
@@ -65,13 +66,14 @@ def _make(
     part = narrowed(found.circuit, goal, earlier) if earlier else None
     if part is None:
         part, earlier = goal, None
+    home = home_of(found.folder)
     with (
-        closing(open_registry(found.folder)) as registry,
-        closing(open_payloads(found.folder)) as store,
+        closing(open_payloads(home)) as store,
+        closing(open_registry(home)) as registry,
         closing(Caller(store, state / "scratch")) as caller,
     ):
-        site = Site(registry, store, found, options, stop)
-        known = Known(registry.read(making.known_files))
+        site = Site(registry, store, found, options, stop, shared=isinstance(home, Shared))
+        known = in_folder(state, named_home()) if site.shared else in_registry(registry)
         if options.dry:
             built = build(site, caller, part, known, 0)
             return _whole(_answer(found.circuit.name, built, {}), part, goal, earlier)
@@ -150,6 +152,6 @@ def with_paths(folder: Path, values: Iterable[dict[str, Any]]) -> None:
     """
     placeless = [value for value in values if not value["path"]]
     if placeless:
-        with closing(open_payloads(folder_of(folder))) as store:
+        with closing(open_payloads(home_of(folder_of(folder)))) as store:
             for value in placeless:
                 value["path"] = str(store.path(value["digest"]))

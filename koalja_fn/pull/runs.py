@@ -56,7 +56,10 @@ class Damaged(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How an execution ended; `damaged` is an input whose payload is not what it was."""
+    """How an execution ended; `damaged` is an input whose payload is not what it was.
+
+    `known`: it did not run, since somebody else had made the same meanwhile.
+    """
 
     execution: Execution
     values: tuple[AnnotatedValue, ...] = ()
@@ -65,6 +68,7 @@ class Done:
     damaged: AnnotatedValue | None = None
     cancelled: bool = False
     trouble: BaseException | None = None
+    known: bool = False
 
 
 def label(execution: Execution) -> str:

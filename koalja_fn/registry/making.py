@@ -41,16 +41,20 @@ class KnownFile:
 
 def begin_run(tx: Transaction, circuit: str, now: int, wanted: Iterable[str]) -> int:
     """A new run's number; the runs of a registry count from 1."""
-    row = tx.one("SELECT max(number) FROM make_run")
-    number = int(row[0] or 0) + 1 if row else 1
-    tx.run(
-        "INSERT INTO make_run (number, circuit, begun, wanted) VALUES (?, ?, ?, ?)",
-        number,
-        circuit,
-        now,
-        " ".join(wanted),
-    )
-    return number
+    words = " ".join(wanted)
+    while True:
+        row = tx.one("SELECT max(number) FROM make_run")
+        number = int(row[0] or 0) + 1 if row else 1
+        # Another machine may have begun one in this moment, and have the number.
+        if tx.run(
+            "INSERT INTO make_run (number, circuit, begun, wanted) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (number) DO NOTHING",
+            number,
+            circuit,
+            now,
+            words,
+        ):
+            return number
 
 
 def end_run(tx: Transaction, number: int, now: int, executed: int, cached: int, failed: int) -> None:
@@ -73,10 +77,12 @@ def keep(tx: Transaction, made: Made, values: Iterable[AnnotatedValue]) -> None:
     """
     values = tuple(values)
     purging.spare(tx, [value.digest for value in values])
-    tx.run("DELETE FROM made_value WHERE made = ?", made.key)
-    tx.run("DELETE FROM made WHERE id = ?", made.key)
+    # First, since it locks the row: two machines may have made the same, and each has values to replace.
     tx.run(
-        "INSERT INTO made (id, circuit, task, version, run, at, took, told) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO made (id, circuit, task, version, run, at, took, told) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (id) DO UPDATE SET circuit = excluded.circuit, task = excluded.task,"
+        " version = excluded.version, run = excluded.run, at = excluded.at, took = excluded.took,"
+        " told = excluded.told",
         made.key,
         made.circuit,
         made.task,
@@ -86,6 +92,7 @@ def keep(tx: Transaction, made: Made, values: Iterable[AnnotatedValue]) -> None:
         made.took,
         json.dumps(made.told, ensure_ascii=False),
     )
+    tx.run("DELETE FROM made_value WHERE made = ?", made.key)
     _keep_values(tx, made.key, [(value, "") for value in values])
 
 
