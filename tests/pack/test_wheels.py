@@ -39,7 +39,9 @@ def test_who_reads_the_wheels_while_they_are_collected_anew_finds_all_of_them(
 ) -> None:
     """Two packs at once: the one must not take the wheels away from the other."""
     folder = tmp_path / "buildpacks"
-    shutil.copytree(buildpacks_folder(), folder, ignore=shutil.ignore_patterns("wheels", ".wheels-*", ".lock"))
+    shutil.copytree(
+        buildpacks_folder(), folder, ignore=shutil.ignore_patterns("wheels", ".wheels-*", ".lock")
+    )
     names = [f"lib{number}-1-py3-none-any.whl" for number in range(20)]
 
     def download(arguments: Sequence[str]) -> None:
@@ -75,7 +77,9 @@ def test_wheels_that_can_t_be_collected_leave_the_old_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "buildpacks"
-    shutil.copytree(buildpacks_folder(), folder, ignore=shutil.ignore_patterns("wheels", ".wheels-*", ".lock"))
+    shutil.copytree(
+        buildpacks_folder(), folder, ignore=shutil.ignore_patterns("wheels", ".wheels-*", ".lock")
+    )
 
     def fails(_: Sequence[str]) -> None:
         raise PhaseError("no network", phase="source")
