@@ -37,6 +37,13 @@ if TYPE_CHECKING:
 )
 @click.option("--only-failed", is_flag=True, help="Only what failed for good: dead letters.")
 @click.option("--effects", is_flag=True, help="Run effects again: tasks without outputs, and `to`.")
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(1, 1024),
+    help="How many programs may run at once, of each task as many as `concurrency` says."
+    "  [default: 4 for each core]",
+)
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would be done again, and why; do nothing.")
 @click.option("-q", "--quiet", is_flag=True, help="Tell of trouble only.")
 @click.option(
@@ -49,6 +56,7 @@ def recompute(
     since: str | None,
     only_failed: bool,
     effects: bool,
+    jobs: int | None,
     dry_run: bool,
     quiet: bool,
     cluster: str | None,
@@ -107,7 +115,7 @@ def recompute(
             for note in wanted.notes:
                 _say(quiet, f"note: {note}")
             found = recomputing.begun(registry, plan, wanted)
-        done = _run(workplace, found, stop, quiet)
+        done = _run(workplace, found, stop, quiet, jobs)
     _report(done, output)
     if any(counts.get("dead") for counts in done.told["tasks"].values()):
         sys.exit(4)
@@ -130,9 +138,10 @@ def _refuse_shared(path: Path) -> None:
         )
 
 
-def _run(workplace: Workplace, found: Recompute, stop: Cancel, quiet: bool) -> Recompute:
+def _run(workplace: Workplace, found: Recompute, stop: Cancel, quiet: bool, jobs: int | None) -> Recompute:
     from koalja_fn.local import recomputing
     from koalja_fn.local.display import line
+    from koalja_fn.local.session import places
 
     def settled(progress: Progress) -> None:
         if not quiet and (progress.left % 100 == 0):
@@ -143,7 +152,7 @@ def _run(workplace: Workplace, found: Recompute, stop: Cancel, quiet: bool) -> R
             click.echo(line(executed), err=True)
 
     ears = recomputing.Ears(settled, ended, lambda text: click.echo(text, err=True))
-    done = recomputing.recompute(workplace, found, ears, stop)
+    done = recomputing.recompute(workplace, found, ears, stop, places(jobs))
     if done is None:
         click.echo("koalja-fn: interrupted; run it again, and it goes on", err=True)
         sys.exit(130)

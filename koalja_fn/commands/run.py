@@ -98,7 +98,7 @@ def run(
     from koalja_fn.local import display as displays
     from koalja_fn.local.opening import Payloads
     from koalja_fn.local.recomputing import before_run
-    from koalja_fn.local.session import session_of
+    from koalja_fn.local.session import places, session_of
     from koalja_fn.local.workplace import open_workplace
 
     payloads = Payloads(store, endpoint_url) if store else None
@@ -110,7 +110,7 @@ def run(
     ):
         for change in workplace.changes:
             display.say(f"{change.task}: {change.what} {change.text}".rstrip())
-        ready = before_run(workplace, display.say, stop)
+        ready = before_run(workplace, display.say, stop, places(jobs))
         if ready is None:
             click.echo("koalja-fn: interrupted; the next run goes on with the recompute", err=True)
             sys.exit(130)

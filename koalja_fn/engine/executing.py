@@ -78,7 +78,7 @@ class Executor:
     """Executes claims; called from as many threads at once as one likes.
 
     Without `lookups`, tasks that ask services are told no address. `commit` is the step that writes what
-    came of an execution; it raises `Fenced` where the claim was lost.
+    came of an execution; it raises `Fenced` where the claim was lost. `turn` is called before, and may wait.
     """
 
     def __init__(
@@ -89,8 +89,10 @@ class Executor:
         circuit: CircuitPlan,
         lookups: Lookups | None = None,
         commit: Commit = claiming.complete,
+        turn: Callable[[Claim], None] = lambda _: None,
     ) -> None:
         self._commit = commit
+        self._turn = turn
         self.noticing = Noticing(registry)
         self._registry = registry
         self._store = store
@@ -276,6 +278,7 @@ class Executor:
             wires = self._commit(tx, self._registry.clock, self._circuit, claim, ending)
             return wires, follow(tx)
 
+        self._turn(claim)
         while True:
             try:
                 wires, following = self._registry.transact(step)

@@ -63,7 +63,9 @@ def begun(registry: Registry, plan: CircuitPlan, wanted: Prospect) -> Recompute:
     return registry.transact(lambda tx: begin(tx, registry.clock(), plan, wanted))
 
 
-def before_run(workplace: Workplace, say: Callable[[str], None], stop: threading.Event) -> Workplace | None:
+def before_run(
+    workplace: Workplace, say: Callable[[str], None], stop: threading.Event, jobs: int
+) -> Workplace | None:
     """What `on-update = recompute` asks for, before a run takes new values; None where stopped before.
 
     A recompute that was interrupted is gone on with, whoever began it.
@@ -89,7 +91,7 @@ def before_run(workplace: Workplace, say: Callable[[str], None], stop: threading
             say(f"recompute: {executed.claim.plan.name}: {executed.ending.message or executed.ending.reason}")
 
     try:
-        done = recompute(workplace, found, Ears(lambda _: None, ended_badly, say), cancel)
+        done = recompute(workplace, found, Ears(lambda _: None, ended_badly, say), cancel, jobs)
     finally:
         over.set()
         watcher.join()
@@ -122,14 +124,18 @@ def switched(registry: Registry, plan: CircuitPlan) -> CircuitPlan:
     return registry.read(look)
 
 
-def recompute(workplace: Workplace, found: Recompute, ears: Ears, stop: Cancel) -> Recompute | None:
+def recompute(
+    workplace: Workplace, found: Recompute, ears: Ears, stop: Cancel, jobs: int
+) -> Recompute | None:
     """Bring a recompute to its end in a folder in which nothing else runs; None where stopped before.
+
+    At most `jobs` programs run at once.
 
     Raises:
         ProgramError: A service that is asked has no process.
     """
     registry, store, plan = workplace.registry, workplace.store, workplace.plan
-    lane = Lane(registry, found, plan, ears.settled)
+    lane = Lane(registry, found, plan, ears.settled, jobs)
     caller = Caller(store, workplace.state / "scratch")
     services = _services(registry, store, caller, plan, lane, ears)
     try:

@@ -205,8 +205,12 @@ def session_of(workplace: Workplace, display: Display, *, jobs: int | None = Non
             told[text] = now
             display.say(text)
 
-    cores = len(os.sched_getaffinity(0))
-    return Session(workplace, Talk(display.ended, trouble, display.say), jobs=jobs or 4 * cores)
+    return Session(workplace, Talk(display.ended, trouble, display.say), jobs=places(jobs))
+
+
+def places(jobs: int | None) -> int:
+    """How many programs may run at once: as many as were asked for, else four for each core."""
+    return jobs or 4 * len(os.sched_getaffinity(0))
 
 
 def _dead_letters(tx: Transaction, task: int, name: str) -> list[dict[str, Any]]:

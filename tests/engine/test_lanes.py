@@ -187,3 +187,62 @@ def happen(world: World, story: list[tuple[str, int]], timed: bool) -> None:
         if timed:
             world.bench.tick(count)
             world.settle()
+
+
+WIDE = """
+[wide]
+(in) a (x)
+    concurrency = 4
+(in) b (y)
+(x[2/1]) c (p)
+    concurrency = 3
+(y + x) d (q)
+(p, q) e (end)
+    policy = swap
+"""
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_side_by_side_results_and_their_order_are_those_of_one_at_a_time(kind: str) -> None:
+    with workbench(WIDE, kind) as one, workbench(WIDE, kind) as two:
+        old, new = World(one, {"a": "filter"}), World(two, {"a": "several", "b": "other"})
+        for world in (old, new):
+            for n in range(12):
+                world.tell("in", f"v{n}")
+        old.edit({"a": "several", "b": "other"})
+        lane = old.recompute(jobs=8)
+        assert lane.names[0] in "ab"
+        assert old.told() == new.told()
+        assert old.bench.wrong(payloads=False) == []
+        # Of `a`, four at once; of `b`, which says nothing, one.
+        assert old.most_of["a"] > 1
+        assert old.most_of["a"] <= 4
+        assert old.most_of["b"] == 1
+
+
+def test_a_lane_that_is_stopped_while_outputs_wait_for_their_turn_goes_on_later(bench: Opener) -> None:
+    wiring = "[c]\n(in) a (mid)\n    concurrency = 4\n(mid[3/1]) b (out)\n"
+    old, new = both(bench, wiring, {}, {"a": "other"})
+    for world in (old, new):
+        for n in range(12):
+            world.tell("in", f"v{n}")
+    old.edit({"a": "other"})
+
+    class Crash(Exception):
+        pass
+
+    for at in (3, 5, 6):
+        lane = old.lane(jobs=4)
+        execute = old.execute(lane)
+
+        def crashing(claim: Any, stop: Any = None, at: int = at, execute: Any = execute) -> Any:
+            if claim.number == at:
+                raise Crash
+            return execute(claim, stop)
+
+        with pytest.raises(Crash):
+            lane.catch_up(crashing)
+        assert len(old.said(lane.plan.wires["mid"])) == at
+    old.recompute(jobs=4)
+    assert old.told() == new.told()
+    assert old.bench.wrong() == []

@@ -7,6 +7,7 @@ process at a time runs it, which has the circuit's folder.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +16,10 @@ from koalja_fn.engine import claiming
 from koalja_fn.engine.claiming import Claim, Ending
 from koalja_fn.engine.executing import Executed, Executor, Lookups
 from koalja_fn.engine.lane.beginning import Options
+from koalja_fn.engine.lane.marching import march
 from koalja_fn.engine.lane.placing import Placing, times
 from koalja_fn.engine.lane.replaying import Replay
+from koalja_fn.engine.lane.turns import GivenUp, Turns
 from koalja_fn.engine.plans import CircuitPlan, TaskPlan
 from koalja_fn.program.calling import Caller
 from koalja_fn.program.cancel import Cancel
@@ -44,8 +47,29 @@ class Progress:
     left: int
 
 
+@dataclass(slots=True)
+class _Place:
+    """What an execution has until its outputs wait for their turn: a place for its program, and the turn."""
+
+    places: threading.Semaphore
+    turns: Turns
+    number: int
+    pair: Pair
+    at: int
+    held: bool = False
+
+    def take(self) -> None:
+        self.places.acquire()
+        self.held = True
+
+    def leave(self) -> None:
+        if self.held:
+            self.held = False
+            self.places.release()
+
+
 class Lane:
-    """A recompute that is under way. `plan` is the live circuit's."""
+    """A recompute that is under way. `plan` is the live circuit's; at most `jobs` programs run at once."""
 
     def __init__(
         self,
@@ -53,12 +77,15 @@ class Lane:
         recompute: Recompute,
         plan: CircuitPlan,
         told: Callable[[Progress], None] = lambda _: None,
+        jobs: int = 1,
     ) -> None:
         self.recompute = recompute
         self.options = Options.from_json(recompute.options)
         self._registry = registry
         self._live = plan
         self._told = told
+        self._jobs = jobs
+        self._places = threading.Semaphore(jobs)
         self._owner = f"{os.uname().nodename}:{os.getpid()}:{time.time_ns()}:lane"
         self._tasks: dict[str, LaneTask] = {}
         self._wires: dict[str, LaneWire] = {}
@@ -72,7 +99,7 @@ class Lane:
             name: Placing(recompute, self.plan.tasks[name], task.old, self._wires)
             for name, task in self._tasks.items()
         }
-        self._at: dict[int, tuple[Pair, int]] = {}
+        self._at: dict[int, _Place] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -81,16 +108,19 @@ class Lane:
 
     def executor(self, store: Store, caller: Caller, lookups: Lookups | None) -> Executor:
         """What executes the lane's claims: as any other, but for the places of its outputs."""
-        return Executor(self._registry, store, caller, self.plan, lookups, self.commit)
+        return Executor(self._registry, store, caller, self.plan, lookups, self.commit, self.turn)
 
     def catch_up(self, execute: Executing, stop: Cancel | None = None) -> bool:
         """Come up to a cut that is where the live tasks are now; False where stopped before."""
         self._registry.transact(self._cut)
-        for name in self._tasks:
+
+        def drive(name: str) -> bool:
             if not self._replay(name, stop) or not self._execute(name, execute, stop):
                 return False
             self._registry.transact(self._placings[name].look_on)
-        return True
+            return True
+
+        return march(self.names, self._feeders(), drive, self._jobs)
 
     @property
     def behind(self) -> int:
@@ -132,6 +162,18 @@ class Lane:
             plans[name] = replace(plan, id=task.new if task else plan.id, wires=own)
         return replace(self._live, wires=rows, tasks=plans)
 
+    def _feeders(self) -> dict[str, set[str]]:
+        """For each task of the lane those of the lane that feed it; wires that lead back feed nobody."""
+        fed = {wire: task.name for task in self._live.circuit.tasks for wire in task.output_wires}
+        return {
+            name: {
+                fed[wire]
+                for wire in self.plan.tasks[name].spec.wires
+                if wire in self._wires and wire in fed and fed[wire] != name
+            }
+            for name in self._tasks
+        }
+
     def _cut(self, tx: Transaction) -> None:
         tasks.hold_circuit(tx, self.recompute.circuit)
         now = self._registry.clock()
@@ -163,17 +205,52 @@ class Lane:
         plan = self.plan.tasks[name]
         found = self._registry.read(lambda tx: lanes.pairs(tx, self.recompute.id, plan.id))
         due = times([p for p in found if p.old is None or p.old_state in ("done", "dead", "skipped")])
-        for number, (at, pair) in enumerate(due):
-            if stop is not None and stop.is_set:
+        turns = Turns()
+        rest = iter(enumerate(due))
+        taking = threading.Lock()
+        troubles: list[BaseException] = []
+        through = True
+
+        def work() -> None:
+            nonlocal through
+            while not troubles and through:
+                with taking:
+                    number, (at, pair) = next(rest, (-1, (0, None)))
+                if pair is None:
+                    return
+                try:
+                    place = _Place(self._places, turns, number, pair, at)
+                    left = len(due) - number - 1
+                    if (stop is not None and stop.is_set) or not self._one(name, place, left, execute, stop):
+                        through = False
+                        turns.give_up(number)
+                except GivenUp:
+                    return
+                except BaseException as error:
+                    troubles.append(error)
+                    turns.give_up(number)
+
+        _side_by_side(work, min(self._jobs, plan.task.concurrency, len(due)))
+        if troubles:
+            raise troubles[0]
+        return through
+
+    def _one(self, name: str, place: _Place, left: int, execute: Executing, stop: Cancel | None) -> bool:
+        """Bring one snapshot to its end, or leave it for its turn; False where stopped before."""
+        pair = place.pair
+        how = self._registry.read(lambda tx: self._verdict(tx, name, pair))
+        if how == "again":
+            if not self._run(self.plan.tasks[name], place, execute, stop):
                 return False
-            how = self._registry.read(lambda tx, pair=pair: self._verdict(tx, name, pair))  # type: ignore[misc]
-            if how == "again" and not self._run(plan, pair, at, execute, stop):
-                return False
-            if how != "again":
-                self._registry.transact(
-                    lambda tx, pair=pair, how=how: self._settle(tx, name, pair, how)  # type: ignore[misc]
-                )
-            self._told(Progress(name, how, len(due) - number - 1))
+            self._told(Progress(name, how, left))
+            place.turns.over(place.number)
+            return True
+
+        def settle() -> None:
+            self._registry.transact(lambda tx: self._settle(tx, name, pair, how))
+            self._told(Progress(name, how, left))
+
+        place.turns.settle(place.number, settle)
         return True
 
     def _verdict(self, tx: Transaction, name: str, pair: Pair) -> str:
@@ -213,22 +290,30 @@ class Lane:
         if how == "skipped" and pair.old_state != "skipped":
             records.remark(tx, plan.id, pair.rid, now, "skipped", _EFFECTS)
 
-    def _run(self, plan: TaskPlan, pair: Pair, at: int, execute: Executing, stop: Cancel | None) -> bool:
+    def _run(self, plan: TaskPlan, place: _Place, execute: Executing, stop: Cancel | None) -> bool:
         """Execute until it is done or a dead letter; False where stopped before."""
-        due = pair.due
-        while True:
-            while (wait := due - self._registry.clock()) > 0:
-                if stop is not None and stop.is_set:
-                    return False
-                time.sleep(min(_LOOK, wait / 1e6))
-            claim = self._registry.transact(lambda tx: self._claim(tx, plan, pair.rid))
-            self._at[pair.rid] = pair, at
-            executed = execute(claim, stop)
-            if executed.outcome in ("cancelled", "lost"):
-                return False
-            if executed.due is None:
-                return True
-            due = executed.due
+        pair, due = place.pair, place.pair.due
+        self._at[pair.rid] = place
+        try:
+            while True:
+                while (wait := due - self._registry.clock()) > 0:
+                    if stop is not None and stop.is_set:
+                        return False
+                    time.sleep(min(_LOOK, wait / 1e6))
+                place.take()
+                claim = self._registry.transact(lambda tx: self._claim(tx, plan, pair.rid))
+                executed = execute(claim, stop)
+                place.leave()
+                if executed.outcome == "lost" or (stop is not None and stop.is_set):
+                    return executed.outcome in ("done", "dead")
+                if executed.outcome == "cancelled":
+                    continue
+                if executed.due is None:
+                    return True
+                due = executed.due
+        finally:
+            place.leave()
+            self._at.pop(pair.rid, None)
 
     def _claim(self, tx: Transaction, plan: TaskPlan, rid: int) -> Claim:
         now = self._registry.clock()
@@ -239,12 +324,22 @@ class Lane:
             plan, rid, found.id, found.number, found.attempts + 1, found.fence + 1, now, found.formed
         )
 
+    def turn(self, claim: Claim) -> None:
+        """Wait until all is settled whose outputs come before those of a claim; its program has ended.
+
+        Raises:
+            GivenUp: It never will be.
+        """
+        place = self._at[claim.rid]
+        place.leave()
+        place.turns.wait(place.number)
+
     def commit(
         self, tx: Transaction, clock: Callable[[], int], _: CircuitPlan, claim: Claim, ending: Ending
     ) -> set[str]:
         """The step that writes what came of an execution: outputs take the places of old ones."""
-        pair, at = self._at[claim.rid]
-        self._placings[claim.plan.name].complete(tx, clock(), claim, ending, pair, at)
+        place = self._at[claim.rid]
+        self._placings[claim.plan.name].complete(tx, clock(), claim, ending, place.pair, place.at)
         return set()
 
     def _switch(self, tx: Transaction) -> bool:
@@ -264,6 +359,16 @@ class Lane:
             )
         lanes.end(tx, self.recompute.id, "done", now, {"tasks": counts})
         return True
+
+
+def _side_by_side(work: Callable[[], None], count: int) -> None:
+    """Call something in so many threads at once, and wait for all."""
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(count - 1)]
+    for thread in threads:
+        thread.start()
+    work()
+    for thread in threads:
+        thread.join()
 
 
 def _alike(old: Sequence[Members], new: Sequence[Members]) -> bool:
