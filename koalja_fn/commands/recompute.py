@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     help="How many programs may run at once, of each task as many as `concurrency` says."
     "  [default: 4 for each core]",
 )
+@click.option("--replay-lookups", is_flag=True, help="Answer look-ups from the record; ask no services.")
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would be done again, and why; do nothing.")
 @click.option("-q", "--quiet", is_flag=True, help="Tell of trouble only.")
 @click.option(
@@ -57,6 +58,7 @@ def recompute(
     only_failed: bool,
     effects: bool,
     jobs: int | None,
+    replay_lookups: bool,
     dry_run: bool,
     quiet: bool,
     cluster: str | None,
@@ -69,12 +71,17 @@ def recompute(
     the new results take the old ones' place, and the old ones are kept: `trace` tells of both. Results
     whose inputs come out as they were are kept. It may be interrupted: run it again, and it goes on.
 
+    Programs that ask services ask them anew; with --replay-lookups they are told what is on record for
+    their snapshots, and no service is started or asked. A request that was not made then has no answer:
+    its snapshot becomes a dead letter, which says so.
+
     \b
     Examples:
       koalja-fn recompute ./mycode --dry-run
       koalja-fn recompute ./mycode
       koalja-fn recompute ./mycode --task average --since 2026-07-01
       koalja-fn recompute ./mycode --only-failed
+      koalja-fn recompute ./mycode --replay-lookups
 
     \b
     Exit status: 0 fine, or nothing to do; 3 the wiring has errors; 4 some results are dead letters now;
@@ -95,7 +102,7 @@ def recompute(
         registry, plan = workplace.registry, workplace.plan
         left = recomputing.unfinished(registry, plan)
         if left is not None and not dry_run:
-            if any((task, since, only_failed, effects)):
+            if any((task, since, only_failed, effects, replay_lookups)):
                 raise UsageError(
                     f"recompute {left.epoch} is not at its end",
                     cure=f"koalja-fn recompute {path}, without options, goes on with it",
@@ -106,7 +113,15 @@ def recompute(
 
             def look(tx: Transaction) -> Prospect:
                 at = _since(tx, plan, task, since) if since else 0
-                return prospect(tx, plan, task=task, since=at, only_failed=only_failed, effects=effects)
+                return prospect(
+                    tx,
+                    plan,
+                    task=task,
+                    since=at,
+                    only_failed=only_failed,
+                    effects=effects,
+                    replay_lookups=replay_lookups,
+                )
 
             wanted = registry.read(look)
             if dry_run or not wanted.tasks:

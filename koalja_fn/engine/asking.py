@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from koalja_fn.engine.claiming import Claim
 from koalja_fn.engine.keys import Answering
 from koalja_fn.engine.plans import CircuitPlan, TaskPlan, asked_wires, offered_wires
 from koalja_fn.lookups import Asking, Proxy, Switch, Upstream, outside
@@ -32,12 +33,13 @@ class Asked:
         for name, upstream in services.items():
             self._upstreams |= dict.fromkeys(offered_wires(circuit.tasks[name]), upstream)
 
-    def open(self, plan: TaskPlan) -> Asking | None:
+    def open(self, claim: Claim) -> Asking | None:
         """Begin to take the look-ups of one execution; None where its task asks nobody.
 
         Raises:
             OSError: No port is left.
         """
+        plan = claim.plan
         wires = asked_wires(plan)
         if not wires:
             return None

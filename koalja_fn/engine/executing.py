@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from koalja_fn.lookups import Asking
 
 
+_ANEW = "\n  try: koalja-fn recompute --only-failed, without --replay-lookups, asks anew"
+
+
 @dataclass(frozen=True, slots=True)
 class Executed:
     """What became of a claim.
@@ -58,7 +61,7 @@ def nothing(_: Transaction) -> Claim | None:
 class Lookups(Protocol):
     """What takes the look-ups of executions."""
 
-    def open(self, plan: TaskPlan) -> Asking | None:
+    def open(self, claim: Claim) -> Asking | None:
         """Begin to take those of one execution; None where its task asks nobody.
 
         Raises:
@@ -183,7 +186,7 @@ class Executor:
     ) -> tuple[Result, Sequence[Lookup]]:
         """Call the program; tell what it asked on the side."""
         try:
-            asking = self._lookups.open(claim.plan) if self._lookups is not None else None
+            asking = self._lookups.open(claim) if self._lookups is not None else None
         except OSError as error:
             raise StoreError(f"its look-ups can't be taken: {error}") from error
         if asking is None:
@@ -193,7 +196,19 @@ class Executor:
         except BaseException:
             asking.close()
             raise
-        return result, asking.close()
+        asked = asking.close()
+        return self._answered(result, asking.missing), asked
+
+    def _answered(self, result: Result, missing: str) -> Result:
+        """A result that is none where the program was told nothing in place of what is on record.
+
+        Whatever it made of that: it would not be what comes of the recorded answers.
+        """
+        if not missing or result.reason is Reason.CANCELLED:
+            return result
+        if result.ok:
+            self._caller.discard(result)
+        return replace(result, reason=Reason.LOOKUP, message=f"{missing}{_ANEW}", permanent=True, outputs=())
 
     def _outputs(self, claim: Claim, lineage: Lineage, result: Result) -> list[AnnotatedValue]:
         stored = self._store.put_files([output.path for output in result.outputs], take=True)

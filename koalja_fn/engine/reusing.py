@@ -15,12 +15,14 @@ from koalja_fn.model import AnnotatedValue
 from koalja_fn.registry import Registry, caching, making, values
 from koalja_fn.registry.lookups import Lookup
 from koalja_fn.registry.registry import Transaction
+from koalja_fn.registry.rows import AttemptRow
 from koalja_fn.registry.snapshots import Members
 from koalja_fn.store import Store
 
 CACHED = "cached"
 """The reason of an attempt that ran no program."""
 
+_WHENCE = "from snapshot "
 _READ = 64 << 20  # larger payloads are not read again: their stamp, or the bucket, has to do
 
 
@@ -69,6 +71,13 @@ class Reuse:
         return self._store.verify(value.digest)
 
 
+def cached_from(attempt: AttemptRow) -> str | None:
+    """Id of the snapshot whose outputs an attempt has that ran no program; None where there is none."""
+    if attempt.reason != CACHED or not attempt.message.startswith(_WHENCE):
+        return None
+    return attempt.message.removeprefix(_WHENCE)
+
+
 def stayed(answering: Answering, asked: Sequence[Lookup]) -> bool:
     """Whether all look-ups of an execution were answered by who stands in its key."""
     told = {wire: (snapshot, version) for wire, snapshot, version in answering}
@@ -78,7 +87,7 @@ def stayed(answering: Answering, asked: Sequence[Lookup]) -> bool:
 def _known(tx: Transaction, key: str) -> Found | None:
     snapshot = caching.find(tx, key)
     if snapshot is not None:
-        return Found(tuple(values.made_by(tx, snapshot.rid)), f"from snapshot {snapshot.id}")
+        return Found(tuple(values.made_by(tx, snapshot.rid)), f"{_WHENCE}{snapshot.id}")
     made = making.made(tx, key)
     if made is not None:
         return Found(tuple(making.values_of(tx, key)), f"from run {made.run} of make, execution {key}")

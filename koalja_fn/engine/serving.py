@@ -148,9 +148,9 @@ class Services:
         """Whether a process is being started, or will be without anything new."""
         return any(service.busy for service in self._services.values())
 
-    def open(self, plan: TaskPlan) -> Asking | None:
+    def open(self, claim: Claim) -> Asking | None:
         """Begin to take the look-ups of one execution, as `Asked.open` does."""
-        return self._asked.open(plan)
+        return self._asked.open(claim)
 
     def answering(self, plan: TaskPlan) -> Answering | None:
         """Who answers a task's look-ups now, as `Asked.answering` tells it."""
@@ -365,7 +365,7 @@ class _Service:
     def _begin(self, claim: Claim) -> None:
         """Start a process on a snapshot; once it listens, requests go there."""
         try:
-            asking = self._all.open(self.plan)
+            asking = self._all.open(claim)
         except OSError as error:
             self._not_up(claim, Fault("trouble", f"no port for its look-ups: {error}"), 0.0, [])
             return

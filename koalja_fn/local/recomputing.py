@@ -10,6 +10,7 @@ from typing import Any
 from koalja_fn.engine.executing import Executed, Lookups
 from koalja_fn.engine.lane.beginning import Options, Prospect, begin, prospect
 from koalja_fn.engine.lane.choosing import reach
+from koalja_fn.engine.lane.recorded import Recorded
 from koalja_fn.engine.lane.running import Lane, Progress
 from koalja_fn.engine.plans import CircuitPlan
 from koalja_fn.engine.serving import Services, Talk, services_of
@@ -137,15 +138,19 @@ def recompute(
     registry, store, plan = workplace.registry, workplace.store, workplace.plan
     lane = Lane(registry, found, plan, ears.settled, jobs)
     caller = Caller(store, workplace.state / "scratch")
-    services = _services(registry, store, caller, plan, lane, ears)
+    lookups: Services | Recorded | None
+    if lane.options.replay_lookups:
+        lookups = Recorded(registry, store)
+    else:
+        lookups = _services(registry, store, caller, plan, lane, ears)
     try:
-        execute = _executing(lane, store, caller, services, ears)
+        execute = _executing(lane, store, caller, lookups, ears)
         while not lane.switch():
             if not lane.catch_up(execute, stop):
                 return None
     finally:
-        if services is not None:
-            services.stop()
+        if lookups is not None:
+            lookups.stop()
         caller.close()
     Sinks(registry, store, lane.plan, endpoint=workplace.endpoint).flush()
     return ended(registry, plan, found)

@@ -5,6 +5,18 @@ outside one always is (`outside`), and tells what was asked and answered (`Looku
 """
 
 from koalja_fn.lookups.proxy import Asking, Limits, Proxy
+from koalja_fn.lookups.recorded import Record
 from koalja_fn.lookups.switching import Relayed, Switch, Target, Unavailable, Upstream, outside
 
-__all__ = ["Asking", "Limits", "Proxy", "Relayed", "Switch", "Target", "Unavailable", "Upstream", "outside"]
+__all__ = [
+    "Asking",
+    "Limits",
+    "Proxy",
+    "Record",
+    "Relayed",
+    "Switch",
+    "Target",
+    "Unavailable",
+    "Upstream",
+    "outside",
+]

@@ -26,6 +26,17 @@ def path(text: str) -> str:
     )
 
 
+def is_cut(path: str) -> bool:
+    """Whether a path on record may have been longer."""
+    place, _, query = path.partition("?")
+    return max(len(place), len(query)) >= 4 * _LONGEST
+
+
+def is_lost(value: str) -> bool:
+    """Whether a header's value on record may not be what it was: a secret, or too long."""
+    return value == MASK or len(value) >= _LONGEST
+
+
 def _parameter(text: str) -> str:
     name, equals, _ = text.partition("=")
     return f"{name}={MASK}" if equals and _is_secret(name) else text

@@ -16,12 +16,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from koalja_fn.lookups.recorded import Record
 from koalja_fn.lookups.switching import Upstream
 from koalja_fn.registry.lookups import Body, Lookup
 from koalja_fn.store import Store
 
 if TYPE_CHECKING:
+    from koalja_fn.lookups.receiving import Connection
     from koalja_fn.lookups.taping import Tape
+
+Answers = tuple[Upstream, float] | Record
+"""Who answers at a door: a service, with so many seconds for each answer, or the record."""
 
 HOST = "127.0.0.1"
 _PENDING = 4 << 20
@@ -70,10 +75,21 @@ class Proxy:
         Raises:
             OSError: No port is left.
         """
+        return self._open({wire: (upstream, patience[wire]) for wire, upstream in upstreams.items()})
+
+    def replay(self, records: Mapping[str, Record]) -> Asking:
+        """Begin to take look-ups that are answered from the record: for each wire, what is on record.
+
+        Raises:
+            OSError: No port is left.
+        """
+        return self._open(records)
+
+    def _open(self, answers: Mapping[str, Answers]) -> Asking:
         asking = Asking(self)
         try:
-            for wire, upstream in upstreams.items():
-                self._add(_Door(asking, wire, upstream, patience[wire]))
+            for wire, answering in answers.items():
+                self._add(_Door(asking, wire, answering))
         except BaseException:
             asking.close()
             raise
@@ -127,11 +143,10 @@ class Proxy:
 class _Door:
     """A port for the look-ups of one execution in one service."""
 
-    def __init__(self, asking: Asking, wire: str, upstream: Upstream, patience: float) -> None:
+    def __init__(self, asking: Asking, wire: str, answers: Answers) -> None:
         self.asking = asking
         self.wire = wire
-        self.upstream = upstream
-        self.patience = patience
+        self.answers = answers
         self.socket = socket.create_server((HOST, 0), backlog=128)
         self.socket.setblocking(False)
         self.port = int(self.socket.getsockname()[1])
@@ -153,6 +168,7 @@ class Asking:
         self._at_work = 0
         self._closed = False
         self._count = 0
+        self._missing = ""
         self._lookups: dict[int, Lookup] = {}
         self._small: list[bytes] = []
 
@@ -195,11 +211,9 @@ class Asking:
         threading.Thread(target=self._serve, args=(door, client), name="lookup", daemon=True).start()
 
     def _serve(self, door: _Door, client: socket.socket) -> None:
-        from koalja_fn.lookups.relaying import Connection  # with http.client and ssl: only if somebody asks
-
         try:
             with suppress(OSError):
-                Connection(client, door.wire, door.port, door.upstream, door.patience, self).serve()
+                self._connection(door, client).serve()
         finally:
             with suppress(OSError):
                 client.close()
@@ -207,6 +221,26 @@ class Asking:
                 self._sockets.discard(client)
                 self._at_work -= 1
                 self._bell.notify_all()
+
+    def _connection(self, door: _Door, client: socket.socket) -> Connection:
+        # With http.client and ssl: only if somebody asks.
+        if isinstance(door.answers, Record):
+            from koalja_fn.lookups.replaying import Replaying
+
+            return Replaying(client, door.wire, door.port, self, door.answers)
+        from koalja_fn.lookups.relaying import Relaying
+
+        return Relaying(client, door.wire, door.port, self, *door.answers)
+
+    @property
+    def store(self) -> Store:
+        """Where bodies are kept."""
+        return self._proxy.store
+
+    @property
+    def missing(self) -> str:
+        """The first look-up that had no answer on record, and why; empty where none was without."""
+        return self._missing
 
     @property
     def limits(self) -> Limits:
@@ -246,6 +280,11 @@ class Asking:
         """A look-up is over."""
         with self._bell:
             self._lookups[number] = lookup
+
+    def miss(self, what: str) -> None:
+        """A look-up has no answer on record."""
+        with self._bell:
+            self._missing = self._missing or what
 
     def keep(self, tape: Tape) -> Body:
         """Store what was taped; small bodies wait for one another."""

@@ -45,6 +45,11 @@ class Tape:
             self._bytes.close()
             self._bytes = None
 
+    @property
+    def known(self) -> Body:
+        """What is known of it by now, before it is stored; at its end that is which one it is."""
+        return Body(f"sha256:{self._hash.hexdigest()}" if self.size else "", self.size)
+
     def body(self, store: Store) -> tuple[Body, bytes]:
         """What there is to record; the bytes as well where they are so few that the caller stores them.
 

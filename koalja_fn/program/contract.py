@@ -69,6 +69,7 @@ class Reason(StrEnum):
     NOT_STARTED = "not started"
     OUTPUTS = "outputs"
     INPUTS = "inputs"
+    LOOKUP = "look-up"
 
 
 @dataclass(frozen=True, slots=True)

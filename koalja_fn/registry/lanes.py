@@ -95,6 +95,15 @@ class Superseded:
     new: str
 
 
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """What a snapshot took the place of: how, by a recompute with which options, the old one's row if any."""
+
+    how: str
+    options: Mapping[str, Any]
+    old: int | None
+
+
 _RECOMPUTE = "id, circuit, epoch, world, begun, ended, state, cut, options, told"
 
 
@@ -387,10 +396,11 @@ def copy_attempts(tx: Transaction, old: int, new: int, task: int) -> None:
     )
     tx.do(
         "INSERT INTO lookup (task, snapshot, attempt, seq, wire, answered, version, place, at, took, method,"
-        " path, status, asked, asked_size, asked_kept, told, told_size, told_kept, headers, problem)"
+        " path, status, asked, asked_size, asked_kept, told, told_size, told_kept, headers, problem,"
+        " replayed)"
         " SELECT ?, ?, attempt, seq, wire, answered, version, place, at, took, method, path, status, asked,"
-        " asked_size, asked_kept, told, told_size, told_kept, headers, problem FROM lookup WHERE snapshot = ?"
-        " ORDER BY id",
+        " asked_size, asked_kept, told, told_size, told_kept, headers, problem, replayed FROM lookup"
+        " WHERE snapshot = ? ORDER BY id",
         task,
         new,
         old,
@@ -402,6 +412,17 @@ def copy_attempts(tx: Transaction, old: int, new: int, task: int) -> None:
         new,
         old,
     )
+
+
+def replaced_by(tx: Transaction, rid: int) -> Replaced | None:
+    """What a snapshot took the place of; None where it is of no recompute."""
+    row = tx.one(
+        "SELECT p.how, r.options, o.rid FROM snapshot s"
+        " JOIN supersession p ON p.new = s.id AND p.new <> '' AND p.kind = 'snapshot'"
+        " JOIN recompute r ON r.id = p.recompute LEFT JOIN snapshot o ON o.id = p.old WHERE s.rid = ?",
+        rid,
+    )
+    return Replaced(row[0], json.loads(row[1]), row[2]) if row else None
 
 
 def settle_as(tx: Transaction, rid: int, state: str, finished: int, attempts: int) -> None:

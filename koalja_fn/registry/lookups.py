@@ -28,7 +28,8 @@ class Lookup:
     `answered` is the row of the service's snapshot whose process answered, `version` that of its code;
     `place` is the address of an outside service. `at` and `took` are in microseconds. `status` is 0
     where nobody answered; then `problem` says why. `headers` has the request's and the answer's, secrets
-    masked, under `asked` and `told`.
+    masked, under `asked` and `told`. `replayed` is the row of the look-up whose recorded answer was given
+    once more: then nobody was asked, and `answered`, `version` and `place` are that look-up's.
     """
 
     wire: str
@@ -44,11 +45,24 @@ class Lookup:
     told: Body = Body()
     headers: Mapping[str, object] = field(default_factory=dict)
     problem: str = ""
+    replayed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a replayed answer is from: when it was asked for, and by which snapshot's execution."""
+
+    at: int
+    snapshot: str
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
 class LookupRow:
-    """A look-up on record. `service` and `number` name the snapshot that answered, `answered_id` its id."""
+    """A look-up on record. `service` and `number` name the snapshot that answered, `answered_id` its id.
+
+    `origin` is there where its answer was replayed, and what it was replayed from is on record.
+    """
 
     id: int
     attempt: int
@@ -57,14 +71,16 @@ class LookupRow:
     answered_id: str
     service: str
     number: int
+    origin: Origin | None = None
 
 
 def record(tx: Transaction, task: int, snapshot: int, attempt: int, lookups: Iterable[Lookup]) -> None:
     """Put look-ups of an attempt on record, in the order in which they were asked."""
     tx.many(
         "INSERT INTO lookup (task, snapshot, attempt, seq, wire, answered, version, place, at, took, method,"
-        " path, status, asked, asked_size, asked_kept, told, told_size, told_kept, headers, problem)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " path, status, asked, asked_size, asked_kept, told, told_size, told_kept, headers, problem,"
+        " replayed)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 task,
@@ -88,24 +104,46 @@ def record(tx: Transaction, task: int, snapshot: int, attempt: int, lookups: Ite
                 int(one.told.kept),
                 json.dumps(one.headers, ensure_ascii=False),
                 one.problem,
+                one.replayed,
             )
             for seq, one in enumerate(lookups)
         ],
     )
 
 
-def of_snapshot(tx: Transaction, snapshot: int, most: int) -> list[LookupRow]:
-    """What the attempts at a snapshot asked, in order; at most `most`."""
+def of_snapshot(tx: Transaction, snapshot: int, most: int, since: int = 0) -> list[LookupRow]:
+    """What the attempts at a snapshot asked, in order; at most `most`, from row `since` on."""
     rows = tx.all(
         "SELECT l.id, l.attempt, l.seq, l.wire, l.method, l.path, l.at, l.took, l.status, l.answered,"
         " l.version, l.place, l.asked, l.asked_size, l.asked_kept, l.told, l.told_size, l.told_kept,"
-        " l.headers, l.problem, coalesce(s.id, ''), coalesce(t.name, ''), coalesce(s.number, 0)"
+        " l.headers, l.problem, l.replayed, coalesce(s.id, ''), coalesce(t.name, ''), coalesce(s.number, 0),"
+        " f.at, coalesce(g.id, ''), coalesce(g.number, 0)"
         " FROM lookup l LEFT JOIN snapshot s ON s.rid = l.answered LEFT JOIN task t ON t.id = s.task"
-        " WHERE l.snapshot = ? ORDER BY l.attempt, l.seq LIMIT ?",
+        " LEFT JOIN lookup f ON f.id = l.replayed LEFT JOIN snapshot g ON g.rid = f.snapshot"
+        " WHERE l.snapshot = ? AND l.id >= ? ORDER BY l.attempt, l.seq LIMIT ?",
         snapshot,
+        since,
         most,
     )
     return [_row(*row) for row in rows]
+
+
+def of_last_attempt(tx: Transaction, snapshot: int, most: int) -> list[LookupRow]:
+    """What the execution asked that a snapshot's state stands for, in order; at most `most`.
+
+    Attempts that were given up or tried anew by hand have the same numbers as later ones: what was recorded
+    together is told by its rows, and whether that was the last attempt by its time.
+    """
+    begin = tx.one("SELECT max(id) FROM lookup WHERE snapshot = ? AND seq = 0", snapshot)
+    if begin is None or begin[0] is None:
+        return []
+    found = of_snapshot(tx, snapshot, most, begin[0])
+    done = tx.one(
+        "SELECT started FROM execution WHERE snapshot = ? AND outcome = 'done' ORDER BY id DESC LIMIT 1",
+        snapshot,
+    )
+    earlier = done is not None and all(one.lookup.at + one.lookup.took < done[0] for one in found)
+    return [] if earlier else found
 
 
 def asked_of(tx: Transaction, answered: int, most: int) -> list[int]:
@@ -139,9 +177,13 @@ def _row(
     told_kept: int,
     headers: str,
     problem: str,
+    replayed: int | None,
     answered_id: str,
     service: str,
     number: int,
+    origin_at: int | None,
+    origin_id: str,
+    origin_number: int,
 ) -> LookupRow:
     one = Lookup(
         wire,
@@ -157,5 +199,7 @@ def _row(
         Body(told, told_size, bool(told_kept)),
         json.loads(headers),
         problem,
+        replayed,
     )
-    return LookupRow(id, attempt, seq, one, answered_id, service, number)
+    origin = Origin(origin_at, origin_id, origin_number) if origin_at is not None else None
+    return LookupRow(id, attempt, seq, one, answered_id, service, number, origin)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from koalja_fn.engine.lane.beginning import REPLAY
 from koalja_fn.errors import NotFound
 from koalja_fn.model import AnnotatedValue
 from koalja_fn.registry import lanes, lookups, making, snapshots, stories, values
@@ -16,6 +17,7 @@ from koalja_fn.registry.rows import FormedRow
 from koalja_fn.registry.snapshots import Members
 from koalja_fn.story.passport import cause
 from koalja_fn.story.superseding import circuit_of
+from koalja_fn.story.telling import replayed_text
 from koalja_fn.story.words import digest, positions, short, size, version
 
 # Larger payloads are compared by their digests only.
@@ -33,13 +35,14 @@ class Side:
     """One of the two: how it is called, and all that went into it, under names that both sides share.
 
     `facts` are what it was made with: task, version, run line. `inputs` are digests by input, `answers` what
-    it was told on the side, `value` the value itself, where it is one.
+    it was told on the side, each with a remark that makes no difference, `value` the value itself, where it
+    is one.
     """
 
     name: str
     facts: Mapping[str, str]
     inputs: Mapping[str, Sequence[tuple[str, str]]]
-    answers: Sequence[tuple[str, str]] = ()
+    answers: Sequence[tuple[str, str, str]] = ()
     value: AnnotatedValue | None = None
 
 
@@ -106,9 +109,7 @@ def _side_of_snapshot(tx: Transaction, formed: FormedRow, value: AnnotatedValue 
         "generation": str(formed.generation),
     }
     members = snapshots.members(tx, formed.rid)
-    rows = lookups.of_snapshot(tx, formed.rid, _LOOKUPS)
-    last = max((row.attempt for row in rows), default=0)
-    answers = [_answer(row) for row in rows if row.attempt == last]
+    answers = [_answer(row) for row in lookups.of_last_attempt(tx, formed.rid, _LOOKUPS)]
     name = f"{formed.name}, snapshot {formed.number + 1} ({short(formed.id)})"
     inputs = {m.input: _given(m) for m in members}
     return Side(_value_name(value) if value else name, facts, inputs, answers, value)
@@ -120,10 +121,11 @@ def _given(members: Members) -> list[tuple[str, str]]:
     ]
 
 
-def _answer(row: LookupRow) -> tuple[str, str]:
+def _answer(row: LookupRow) -> tuple[str, str, str]:
     one = row.lookup
     by = f", answered by {row.service} {row.number + 1}" if row.service else ""
-    return f"{one.wire}: {one.method} {one.path}", f"{one.status} {digest(one.told.digest)}{by}"
+    remark = f", {replayed_text(row)}" if one.replayed is not None else ""
+    return f"{one.wire}: {one.method} {one.path}", f"{one.status} {digest(one.told.digest)}{by}", remark
 
 
 def _side_of_made(tx: Transaction, id: str) -> Side:
@@ -206,14 +208,13 @@ def _count(some: Sequence[object] | None) -> str:
 
 def _answers(one: Side, two: Side) -> Iterator[Difference]:
     for number in range(max(len(one.answers), len(two.answers))):
-        was = one.answers[number] if number < len(one.answers) else ("nothing", "-")
-        now = two.answers[number] if number < len(two.answers) else ("nothing", "-")
-        if was != now:
+        was = one.answers[number] if number < len(one.answers) else ("nothing", "-", "")
+        now = two.answers[number] if number < len(two.answers) else ("nothing", "-", "")
+        if was[:2] != now[:2]:
             same = was[0] == now[0]
             text = f"look-up {number + 1}" + (f", {was[0]}, was answered otherwise" if same else " differs")
-            yield Difference(
-                "lookup", text, was[1] if same else " ".join(was), now[1] if same else " ".join(now)
-            )
+            told = [f"{'' if same else a[0] + ' '}{a[1]}{a[2]}" for a in (was, now)]
+            yield Difference("lookup", text, told[0], told[1])
             if number + 1 >= _SHOWN:
                 return
 
@@ -306,7 +307,9 @@ def _reason_of_recompute(
     tx: Transaction, id: str, here: Side, formed: FormedRow, replaced: lanes.Superseded
 ) -> Reason:
     old = stories.formed_by_id(tx, replaced.old) if replaced.old else None
-    how = f"recompute {replaced.epoch} made it again" if replaced.how != "kept" else ""
+    made = lanes.replaced_by(tx, formed.rid)
+    with_what = ", with the recorded look-ups" if made is not None and made.options.get(REPLAY) else ""
+    how = f"recompute {replaced.epoch} made it again{with_what}" if replaced.how != "kept" else ""
     how = how or f"recompute {replaced.epoch} kept it: nothing that goes into it differs"
     if old is None:
         return Reason(id, here.name, f"{how}; {_trigger(formed)}; nothing was in its place", "", "", ())

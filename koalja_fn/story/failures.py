@@ -25,6 +25,8 @@ _CURES = {
     "inputs": "koalja-fn doctor looks at the store",
     "store": "make room on the disk",
 }
+# Their cures put the result where the old one stood; a retry would not.
+_BETTER = frozenset({"look-up"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,4 +102,4 @@ def _letter(told: Visit) -> Letter:
     again = f"koalja-fn retry {short(told.formed.id)}"
     own = last.message.partition("\n  try: ")[2] if last else ""
     cure = own or _CURES.get(last.reason if last else "", "see what it said")
-    return Letter(told, f"{cure}, then {again}")
+    return Letter(told, cure if last and last.reason in _BETTER else f"{cure}, then {again}")

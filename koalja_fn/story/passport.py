@@ -281,7 +281,16 @@ def lookup_json(row: LookupRow) -> dict[str, Any]:
         "request": _body_json(one.asked),
         "answer": _body_json(one.told),
         "headers": dict(one.headers),
+        "replayed": _origin_json(row),
     }
+
+
+def _origin_json(row: LookupRow) -> dict[str, Any] | None:
+    """Where a recorded answer was asked for that was given again; None where somebody was asked."""
+    if row.lookup.replayed is None:
+        return None
+    origin = row.origin
+    return {"snapshot": origin.snapshot, "at": iso(origin.at)} if origin else {"snapshot": None, "at": None}
 
 
 def _body_json(body: Body) -> dict[str, Any]:

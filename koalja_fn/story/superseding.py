@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from koalja_fn.engine.lane.beginning import REPLAY
 from koalja_fn.registry import lanes
 from koalja_fn.registry.lanes import Recompute, Superseded
 from koalja_fn.registry.registry import Transaction
@@ -69,10 +70,11 @@ def recompute_json(one: Recompute) -> dict[str, Any]:
 
 def recompute_line(one: Recompute) -> str:
     """A recompute for people."""
+    how = ", with the recorded look-ups" if one.options.get(REPLAY) else ""
     if one.state != "done":
-        return f"recompute {one.epoch} since {local(one.begun)}: {one.state}"
+        return f"recompute {one.epoch} since {local(one.begun)}{how}: {one.state}"
     some = [f"{task} {counted(counts)}" for task, counts in one.told["tasks"].items()]
-    return f"recompute {one.epoch}, {local(one.ended or 0)}: {'; '.join(some) or 'nothing'}"
+    return f"recompute {one.epoch}, {local(one.ended or 0)}{how}: {'; '.join(some) or 'nothing'}"
 
 
 def counted(counts: Mapping[str, int]) -> str:

@@ -202,10 +202,23 @@ def lookup_texts(rows: Sequence[LookupRow]) -> Iterator[str]:
             what += f", {size(one.told.size)}" + (f" {digest(one.told.digest)}" if one.told.digest else "")
         what += f", answered by {by}" if by else ""
         what += f", version {version(one.version)}" if one.version else ""
+        what += f", {replayed_text(row)}" if one.replayed is not None else ""
         what += f", {one.problem}" if one.problem else ""
         yield f"[asked {one.wire}: {one.method} {one.path}: {what}]"
     if len(rows) > _FEW:
         yield f"[and {plural(len(rows) - _FEW, 'more look-up')}]"
+
+
+def replayed_text(row: LookupRow) -> str:
+    """That an answer is from the record, and from when; without the headers that were not kept."""
+    origin = row.origin
+    text = "replayed from the record"
+    if origin is not None:
+        text = f"replayed from snapshot {origin.number + 1} ({short(origin.snapshot)}), {local(origin.at)}"
+    lost = row.lookup.headers.get("leftOut")
+    if isinstance(lost, list) and lost:
+        text += f", without {', '.join(str(name) for name, _ in lost)}"
+    return text
 
 
 def outcome(attempt: AttemptRow) -> str:

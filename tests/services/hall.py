@@ -13,6 +13,7 @@ from typing import Any
 
 from koalja_fn.engine.arriving import Intake, Offer
 from koalja_fn.engine.auditing import audit
+from koalja_fn.engine.claiming import Claim
 from koalja_fn.engine.executing import Executed, Executor
 from koalja_fn.engine.installing import install
 from koalja_fn.engine.running import Engine
@@ -130,7 +131,7 @@ class Hall:
     def asking(self, task: str = "predict") -> Iterator[str]:
         """A door as an execution of a task would have it."""
         assert self.services is not None
-        asking = self.services.open(self.plan.tasks[task])
+        asking = self.services.open(Claim(self.plan.tasks[task], 0, "", 0, 1, 1, 0, 0))
         assert asking is not None
         try:
             yield dict(asking.env)["KOALJA_LOOKUP_URL"]

@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from koalja_fn.engine.lane.choosing import Reach, reach
-from koalja_fn.engine.plans import CircuitPlan
+from koalja_fn.engine.plans import CircuitPlan, asked_wires
 from koalja_fn.errors import NotFound, UsageError
 from koalja_fn.registry import lanes, tasks
 from koalja_fn.registry.lanes import Recompute
 from koalja_fn.registry.registry import Transaction
+
+REPLAY = "replayLookups"
+"""Among the options of a recompute on record: whether look-ups were answered from the record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,7 @@ class Options:
 
     `roots` are the tasks whose own snapshots are asked for; others are redone where their inputs differ.
     `services` are those whose new snapshot makes older answers void: the rows of their snapshots by name.
+    `replay_lookups`: look-ups are answered from the record, and nobody is asked.
     """
 
     roots: tuple[str, ...] = ()
@@ -28,6 +32,7 @@ class Options:
     only_failed: bool = False
     effects: bool = False
     services: Mapping[str, int] = field(default_factory=dict)
+    replay_lookups: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As the registry keeps it."""
@@ -38,6 +43,7 @@ class Options:
             "onlyFailed": self.only_failed,
             "effects": self.effects,
             "services": dict(self.services),
+            REPLAY: self.replay_lookups,
         }
 
     @classmethod
@@ -50,6 +56,7 @@ class Options:
             data["onlyFailed"],
             data["effects"],
             data["services"],
+            data.get(REPLAY, False),
         )
 
 
@@ -102,6 +109,7 @@ def prospect(
     since: int = 0,
     only_failed: bool = False,
     effects: bool = False,
+    replay_lookups: bool = False,
 ) -> Prospect:
     """Look what is to be redone: of one task, or of all whose results another version of their code made.
 
@@ -127,14 +135,15 @@ def prospect(
                 f"{name} has no inputs: what it found then can't be found again; --task {name} runs it anew"
             )
         elif one.task.service:
-            notes.append(f"{name} is a service: it runs on its latest snapshot, with its code as it is now")
+            runs = "runs on its latest snapshot, with its code as it is now"
+            notes.append(f"{name} is a service: it {'is not run' if replay_lookups else runs}")
         else:
             roots[name] = planned
     services = _renewed(tx, plan, among or (), roots)
-    options = Options(tuple(roots), task is not None, since, only_failed, effects, services)
+    options = Options(tuple(roots), task is not None, since, only_failed, effects, services, replay_lookups)
     reached = reach(plan.circuit, tuple(roots))
     found = tuple(roots.get(name) or _downstream(tx, plan, name, reached) for name in reached.tasks)
-    return Prospect(options, reached, found, (*notes, *_notes(plan, reached, effects=effects)))
+    return Prospect(options, reached, found, (*notes, *_notes(plan, options, reached)))
 
 
 def _renewed(
@@ -212,10 +221,11 @@ def _downstream(tx: Transaction, plan: CircuitPlan, name: str, reached: Reach) -
     return Planned(name, count, False, f"it reads {', '.join(wires)}, where values may differ")
 
 
-def _notes(plan: CircuitPlan, reached: Reach, *, effects: bool) -> Iterator[str]:
+def _notes(plan: CircuitPlan, options: Options, reached: Reach) -> Iterator[str]:
     for wire in reached.loops:
         yield f"a loop goes through {wire}: it is gone round once, and the values of {wire} stay as they are"
-    if effects:
+    yield from _notes_of_lookups(plan, options, reached)
+    if options.effects:
         return
     for name in reached.tasks:
         task = plan.tasks[name].task
@@ -224,6 +234,22 @@ def _notes(plan: CircuitPlan, reached: Reach, *, effects: bool) -> Iterator[str]
     for wire in reached.wires:
         if plan.circuit.wires[wire].sink:
             yield f"{wire} is written out (`to`): new values of old snapshots are not, without --effects"
+
+
+def _notes_of_lookups(plan: CircuitPlan, options: Options, reached: Reach) -> Iterator[str]:
+    """Who asks on the side, and who answers."""
+    askers = [n for n in reached.tasks if asked_wires(plan.tasks[n]) and not plan.tasks[n].task.service]
+    for name in askers:
+        wires = ", ".join(asked_wires(plan.tasks[name]))
+        if options.replay_lookups:
+            yield f"{name} is told what is on record for {wires}; nobody is asked"
+        else:
+            yield f"{name} asks {wires} anew; --replay-lookups gives it the answers on record"
+    if options.replay_lookups and not askers:
+        yield "nobody in it asks services: --replay-lookups changes nothing"
+    for name in reached.tasks if options.replay_lookups else ():
+        if plan.tasks[name].task.service:
+            yield f"service {name} gets new snapshots; the answers on record are by its old ones"
 
 
 def _short(version: str) -> str:
