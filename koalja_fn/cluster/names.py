@@ -57,6 +57,11 @@ def egress(circuit: str) -> str:
     return _joined(circuit, "egress")
 
 
+def reach(circuit: str) -> str:
+    """The NetworkPolicy that says what its console may reach besides."""
+    return _joined(circuit, "reach")
+
+
 def installation(circuit: str) -> str:
     """What brings the circuit into the registry where `deploy` does not."""
     return _joined(circuit, "install")

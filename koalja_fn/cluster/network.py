@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from koalja_fn.cluster import names
-from koalja_fn.cluster.kinds import LABEL_CIRCUIT, LABEL_MANAGER, MANAGER, Object
+from koalja_fn.cluster.kinds import LABEL_CIRCUIT, LABEL_MANAGER, LABEL_PART, MANAGER, Object
 from koalja_fn.cluster.place import Deployed
 from koalja_fn.cluster.settings import reach
 
@@ -21,29 +21,37 @@ _GATEWAYS = ("knative-serving", "kourier-system", "istio-system", "contour-inter
 
 
 def policies(place: Deployed) -> list[Object]:
-    """The policy for all pods of the circuit; none where no addresses are named."""
+    """The policies for all pods of the circuit and for its console; none where no addresses are named."""
     ranges = reach(place.settings.egress)
     if not ranges:
         return []
     reached = (_EVENTING, *(_GATEWAYS if place.offering else ()))
     selected = {LABEL_MANAGER: MANAGER, LABEL_CIRCUIT: place.circuit.name}
-    return [
-        {
-            "apiVersion": "networking.k8s.io/v1",
-            "kind": "NetworkPolicy",
-            "metadata": place.metadata(names.egress(place.circuit.name), "network"),
-            "spec": {
-                "podSelector": {"matchLabels": selected},
-                "policyTypes": ["Egress"],
-                "egress": [
-                    {"ports": [{"protocol": way, "port": _DNS} for way in ("UDP", "TCP")]},
-                    {"to": [_of_namespace(one) for one in reached]},
-                    {"to": [{"podSelector": {}}]},
-                    *(_range(*one) for one in ranges),
-                ],
-            },
-        }
+    allowed = [
+        {"ports": [{"protocol": way, "port": _DNS} for way in ("UDP", "TCP")]},
+        {"to": [_of_namespace(one) for one in reached]},
+        {"to": [{"podSelector": {}}]},
+        *(_range(*one) for one in ranges),
     ]
+    # The console sends values to the entry, and asks the tasks for `make`; no program of a user's runs in it.
+    asking: list[Any] = [{"to": [_of_namespace(one) for one in _GATEWAYS]}]
+    return [
+        _policy(place, names.egress(place.circuit.name), selected, allowed),
+        _policy(place, names.reach(place.circuit.name), selected | {LABEL_PART: names.CONSOLE}, asking),
+    ]
+
+
+def _policy(place: Deployed, name: str, selected: dict[str, str], allowed: list[Any]) -> Object:
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": place.metadata(name, "network"),
+        "spec": {
+            "podSelector": {"matchLabels": selected},
+            "policyTypes": ["Egress"],
+            "egress": allowed,
+        },
+    }
 
 
 def _of_namespace(name: str) -> dict[str, Any]:

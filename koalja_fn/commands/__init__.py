@@ -46,7 +46,7 @@ VERBS: dict[str, tuple[str, str]] = {
 
 
 _REMOTE = frozenset(
-    {"list", "describe", "trace", "visits", "log", "map", "failures", "retry", "skip", "gc", "why"}
+    {"list", "describe", "trace", "visits", "log", "map", "failures", "retry", "skip", "gc", "get", "why"}
 )
 # They run in the console of a deployed circuit where `--cluster` is among their words.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from contextlib import contextmanager
@@ -11,17 +12,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from koalja_fn.commands.shared import emit_json, output_option, reports_errors, signals_call
-from koalja_fn.errors import ProgramError
+from koalja_fn.errors import ProgramError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from koalja_fn.program.cancel import Cancel
-    from koalja_fn.pull.asking import Answer
+    from koalja_fn.pull.asking import Answer, Options
 
 _SHOWN = 5  # values of each wire
 _WIRES = 20
 _TAIL = 20  # lines of standard error
+_AT_ONCE = 64  # executions in pods; each task's own `concurrency` is less, mostly
 
 
 @click.command()
@@ -45,6 +47,10 @@ _TAIL = 20  # lines of standard error
     "--wait", type=click.FloatRange(0), default=0.0, metavar="SECONDS", help="Wait for who has the folder."
 )
 @click.option("--publish", is_flag=True, help="Place the results on their wires, where `run` sees them.")
+@click.option("--cluster", "on_cluster", is_flag=True, help="PATH is the name of a circuit on a cluster.")
+@click.option("--namespace", metavar="NAMESPACE", help="Where.  [default: the context's namespace]")
+@click.option("--context", metavar="NAME", help="Another context of the kubeconfig than the current one.")
+@click.option("--deployed", is_flag=True, hidden=True)
 @click.option("-q", "--quiet", is_flag=True, help="Tell of results and trouble only.")
 @output_option
 def make(
@@ -56,6 +62,10 @@ def make(
     sample: int | None,
     wait: float,
     publish: bool,
+    on_cluster: bool,
+    namespace: str | None,
+    context: str | None,
+    deployed: bool,
     quiet: bool,
     output: str,
 ) -> None:
@@ -65,35 +75,90 @@ def make(
     environment or one of its input files is not what it was; if what it makes is the same as before, nothing
     behind it runs.
 
+    On a cluster the sources are the values that have arrived, and each program runs in a pod of its task.
+
     \b
     Examples:
       koalja-fn make build
       koalja-fn make build program -j 4
       koalja-fn make build --dry-run
       koalja-fn make build program --publish
+      koalja-fn make --cluster weather forecast --namespace prod
 
     \b
     Exit status: 0 fine; 3 the wiring has errors; 4 a program failed; 6 another run has the folder;
-    7 no such wire, or no files for a source; 8 disk or registry trouble; 130 interrupted.
+    7 no such wire, or nothing for a source; 8 disk or registry trouble; 10 trouble with the cluster;
+    130 interrupted.
     """
+    if on_cluster:
+        words = _words(jobs, sample, output, k=keep_going, n=dry_run, publish=publish, q=quiet)
+        sys.exit(_on_cluster(str(path), wires, words, namespace, context))
     from koalja_fn.pull.asking import Options, ask
 
     def tell(text: str) -> None:
         if not (quiet or dry_run):
             click.echo(text, err=True)
 
-    options = Options(jobs or len(os.sched_getaffinity(0)), dry_run, keep_going, sample, tell, publish)
+    most = _AT_ONCE if deployed else len(os.sched_getaffinity(0))
+    options = Options(jobs or most, dry_run, keep_going, sample, tell, publish)
     with _until_signalled() as stop:
-        answer = ask(path, wires, options, stop, patience=wait)
+        if deployed:
+            answer = _deployed(str(path), wires, options, stop)
+        else:
+            answer = ask(path, wires, options, stop, patience=wait)
+    folder = None if deployed else path
     if output == "json":
-        _find_paths(path, [value for values in answer.wires.values() for value in values])
+        if folder is not None:
+            _find_paths(folder, [value for values in answer.wires.values() for value in values])
         emit_json(_document(answer))
     else:
-        _say(answer, path, dry_run)
+        _say(answer, folder, dry_run)
     if answer.interrupted:
         sys.exit(130)
     if answer.failures:
         sys.exit(ProgramError.exit_status)
+
+
+def _words(jobs: int | None, sample: int | None, output: str, **flags: bool) -> list[str]:
+    """The options as words, for the console."""
+    words = [f"--{name}" if len(name) > 1 else f"-{name}" for name, given in flags.items() if given]
+    words += ["-j", str(jobs)] if jobs else []
+    words += ["--sample", str(sample)] if sample else []
+    return [*words, "-o", output]
+
+
+def _on_cluster(
+    name: str, wires: Sequence[str], words: Sequence[str], namespace: str | None, context: str | None
+) -> int:
+    """Have the circuit's console make it: it reaches the registry, the store and the tasks."""
+    from koalja_fn.cluster import console
+    from koalja_fn.cluster.making import places_of
+    from koalja_fn.commands.clusters import reached, told
+    from koalja_fn.commands.remote import passed_on
+
+    cluster, where = reached(context, namespace)
+    circuit = console.the_circuit(cluster, where, "" if name == "." else name)
+    with told() as teller:
+        pod = console.console_of(cluster, where, circuit, teller)
+    places = json.dumps(places_of(cluster, where, circuit)).encode()
+    return passed_on(pod, ["make", "--deployed", *words, "--", circuit, *wires], places)
+
+
+def _deployed(circuit: str, wires: Sequence[str], options: Options, stop: Cancel) -> Answer:
+    """What the console does; where the tasks are it is told on standard input.
+
+    Raises:
+        UsageError: This is no console.
+    """
+    from koalja_fn.local.opening import shared
+    from koalja_fn.pull.deployed import make_deployed
+    from koalja_fn.pull.errands import Place
+
+    where = shared()
+    if where is None:
+        raise UsageError("--deployed is for consoles", cure="koalja-fn make --cluster CIRCUIT")
+    places = {name: Place(**place) for name, place in json.load(sys.stdin).items()}
+    return make_deployed(circuit, wires, places, where, options, stop)
 
 
 @contextmanager
@@ -130,7 +195,7 @@ def _document(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _say(answer: Answer, path: Path, dry: bool) -> None:
+def _say(answer: Answer, path: Path | None, dry: bool) -> None:
     if dry:
         _say_plan(answer)
         return
@@ -159,14 +224,21 @@ def _say(answer: Answer, path: Path, dry: bool) -> None:
         click.echo(f"{len(answer.made)} made, {answer.cached} were up to date", err=True)
 
 
-def _say_wire(path: Path, wire: str, values: list[dict[str, Any]]) -> None:
+def _say_wire(path: Path | None, wire: str, values: list[dict[str, Any]]) -> None:
+    """`path` is the circuit's folder; without one the values are in a store that has no paths."""
     if not values:
         click.echo(f"{wire}: nothing")
-    _find_paths(path, values[:_SHOWN])
+    if path is not None:
+        _find_paths(path, values[:_SHOWN])
     for value in values[:_SHOWN]:
-        click.echo(f"{wire}  {value['id'][:12]}  {os.path.relpath(value['path'])}")
+        place = value["path"] if path is None else os.path.relpath(value["path"])
+        click.echo(f"{wire}  {value['id'][:12]}  {place or _bytes(value)}")
     if len(values) > _SHOWN:
         click.echo(f"{wire}  and {len(values) - _SHOWN} more")
+
+
+def _bytes(value: dict[str, Any]) -> str:
+    return " ".join(text for text in (f"{value['size']} bytes", value["type"], value["name"]) if text)
 
 
 def _find_paths(path: Path, values: list[dict[str, Any]]) -> None:

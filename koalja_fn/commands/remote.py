@@ -6,43 +6,54 @@ back as it is, and so does their exit status.
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from koalja_fn.commands.clusters import reached, told
 from koalja_fn.commands.shared import reports_errors
-from koalja_fn.errors import UsageError
+from koalja_fn.errors import StoreError, UsageError
+
+if TYPE_CHECKING:
+    from koalja_fn.cluster.console import Console
 
 FLAG = "--cluster"
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call of a verb on a cluster: whose circuit, and the words that go there."""
+    """A call of a verb on a cluster: whose circuit, the words that go there, and where the answer comes."""
 
     words: tuple[str, ...]
     circuit: str = ""
     namespace: str | None = None
     context: str | None = None
+    to: str = ""
 
 
-def called(arguments: Sequence[str]) -> Call:
+def called(arguments: Sequence[str], *, files: bool = False) -> Call:
     """Take our options out of the words. The word behind `--cluster` is the circuit, if it is no option.
+
+    With `files`, `--to FILE` is one of ours: the file is on this machine.
 
     Raises:
         UsageError: An option has no value.
     """
     left: list[str] = []
+    options = {"-n": "namespace", "--namespace": "namespace", "--context": "context"}
+    options |= {"--to": "to"} if files else {}
     found: dict[str, str] = {}
     rest = list(arguments)
     expects_circuit = False
     while rest:
         word = rest.pop(0)
         name, equals, value = word.partition("=")
-        option = {"-n": "namespace", "--namespace": "namespace", "--context": "context"}.get(name)
+        option = options.get(name)
         if name == FLAG:
             found["circuit"] = value
             expects_circuit = not equals
@@ -55,7 +66,8 @@ def called(arguments: Sequence[str]) -> Call:
         else:
             expects_circuit = False
             left.append(word)
-    return Call(tuple(left), found.get("circuit", ""), found.get("namespace"), found.get("context"))
+    circuit = found.pop("circuit", "")
+    return Call(tuple(left), circuit, found.get("namespace"), found.get("context"), found.get("to", ""))
 
 
 def remotely(verb: str) -> click.Command:
@@ -69,7 +81,7 @@ def remotely(verb: str) -> click.Command:
     @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
     @reports_errors
     def run(arguments: tuple[str, ...]) -> None:
-        call = called(arguments)
+        call = called(arguments, files=verb == "get")
         sys.exit(_run(verb, call))
 
     return run
@@ -83,14 +95,36 @@ def _run(verb: str, call: Call) -> int:
     with told() as teller:
         console = console_of(cluster, namespace, circuit, teller)
     words = [verb, *([spare] if spare else []), *call.words]
-    out, err = sys.stdout.buffer, sys.stderr.buffer
+    if call.to:
+        return _written(console, words, Path(call.to))
+    return passed_on(console, words)
 
-    def to_out(data: bytes) -> None:
-        out.write(data)
-        out.flush()
 
-    def to_err(data: bytes) -> None:
-        err.write(data)
-        err.flush()
+def passed_on(console: Console, words: Sequence[str], stdin: bytes = b"") -> int:
+    """Run `koalja-fn WORDS` in a console; what it writes is written here, and its exit status returned."""
+    out = _flushed(sys.stdout.buffer)
+    return console.command(words, stdin, out=out, err=_flushed(sys.stderr.buffer)).status
 
-    return console.command(words, out=to_out, err=to_err).status
+
+def _written(console: Console, words: Sequence[str], target: Path) -> int:
+    """As `passed_on`; standard output comes into a file of this machine, whole or not at all."""
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with part.open("xb") as file:
+            out, err = _flushed(file), _flushed(sys.stderr.buffer)
+            status = console.command(words, out=out, err=err).status
+        if status == 0:
+            part.replace(target)
+        return status
+    except OSError as error:
+        raise StoreError(f"{target} can't be written", why=error.strerror or str(error)) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _flushed(stream: BinaryIO) -> Callable[[bytes], None]:
+    def write(data: bytes) -> None:
+        stream.write(data)
+        stream.flush()
+
+    return write

@@ -36,6 +36,7 @@ _HOLD = 4.0
 _HOLDERS = 4
 _SAMPLES = 200
 _NOTING = 1.0
+_GLANCE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,16 @@ class _Places:
             self.bell.notify()
             return True
 
+    def wait(self, seconds: float, given_up: Callable[[], bool]) -> bool:
+        """Take a place as soon as there is one; False where there was none in this time."""
+        until = time.monotonic() + seconds
+        with self.bell:
+            while not self.free and not given_up() and time.monotonic() < until:
+                self.bell.wait(_GLANCE)  # nobody rings where it is given up, in a signal handler
+            taken = self.free > 0 and not given_up()
+            self.free -= taken
+            return taken
+
     def look(self) -> None:
         """A place is taken, and what came so far will be seen by its look at the registry."""
         with self.bell:
@@ -153,6 +164,7 @@ class Worker:
         self._attaching = threading.Lock()
         self._remembered: Remembered | None = None
         self._running: dict[int, _Running] = {}
+        self._guests: set[Cancel] = set()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._giving_back = False
@@ -167,6 +179,12 @@ class Worker:
     @property
     def post(self) -> Post:
         """What is worked on, as of the last look."""
+        return self._post
+
+    def looked(self) -> Post:
+        """What is to be worked on, as the circuit is installed now."""
+        if self._glance.look().installs != self._post.installs:
+            self._attach_anew()
         return self._post
 
     def work(self, span: Span) -> int:
@@ -206,6 +224,27 @@ class Worker:
         finally:
             self._places.give_back()
 
+    @contextmanager
+    def lent(self, until: float) -> Iterator[Cancel | None]:
+        """A place for a program that is no claim's, with what cancels it; None where none is free by then."""
+        if not self._places.wait(until - time.monotonic(), self._stopping.is_set):
+            yield None
+            return
+        cancel = Cancel()
+        with self._lock:
+            self._guests.add(cancel)
+            if self._giving_back:
+                cancel.set()
+        try:
+            yield cancel
+        finally:
+            with self._lock:
+                self._guests.discard(cancel)
+            cancel.close()
+            if not self._places.give_back(asked=True):  # who found none has gone, and nobody has looked since
+                self._places.give_back()
+                self._bells.call(self._post.plan.name)
+
     def stop(self) -> None:
         """Claim nothing more; safe in a signal handler."""
         self._stopping.set()
@@ -216,11 +255,13 @@ class Worker:
             self._giving_back = True
             for running in self._running.values():
                 running.cancel.set()
+            for cancel in self._guests:
+                cancel.set()
 
     @property
     def busy(self) -> bool:
         """Whether programs run."""
-        return bool(self._running)
+        return bool(self._running or self._guests)
 
     def close(self) -> None:
         """Write what was noticed; nothing may be under way."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from koalja_fn import ids
 from koalja_fn.engine.keys import runner_of
@@ -32,9 +32,18 @@ def build(site: Site, caller: Caller, plan: Plan, known: Known, run: int) -> Bui
         StoreError: A source can't be read, or there is no room.
         NotFound: A source has no files to be sampled.
     """
+    return repeated(site, lambda: _pass(site, caller, plan, known, run))
+
+
+def repeated(site: Site, one_pass: Callable[[], Built]) -> Built:
+    """Go from the sources to the end, and once more where something on the way turned out to be damaged.
+
+    Raises:
+        StoreError: It is damaged again and again; or what the pass raises.
+    """
     for _ in range(_PASSES):
         try:
-            return _pass(site, caller, plan, known, run)
+            return one_pass()
         except Damaged as damaged:
             _forget(site, damaged.value)
     raise StoreError(
@@ -76,7 +85,7 @@ def _pass(site: Site, caller: Caller, plan: Plan, known: Known, run: int) -> Bui
         most=options.most,
         warn=options.told,
     )
-    executor = _Executor(site, caller)
+    executor = Executor(site, caller)
     with Pool(executor.execute, options.jobs) as pool:
         course = Course(site, plan, codes(site, plan.tasks, known), sampler, pool, run)
         built = course.go()
@@ -84,7 +93,7 @@ def _pass(site: Site, caller: Caller, plan: Plan, known: Known, run: int) -> Bui
     return built
 
 
-class _Executor:
+class Executor:
     """Runs the program of one execution; called by several threads at once."""
 
     def __init__(self, site: Site, caller: Caller) -> None:

@@ -23,7 +23,7 @@ from koalja_fn.pull.opening import Compiled
 from koalja_fn.pull.planning import Plan
 from koalja_fn.pull.pool import Pool
 from koalja_fn.pull.runs import Built, Damaged, Done, Execution, label
-from koalja_fn.pull.sampling import Sample, Sampler
+from koalja_fn.pull.sampling import Sample, Sources
 from koalja_fn.pull.sharing import pushed
 from koalja_fn.registry import Registry, making
 from koalja_fn.registry.making import Made
@@ -69,7 +69,7 @@ class Course:
         site: Site,
         plan: Plan,
         codes: Mapping[str, Code],
-        sampler: Sampler,
+        sampler: Sources,
         pool: Pool,
         run: int,
     ) -> None:
@@ -134,7 +134,7 @@ class Course:
             self._supply(wire, [sample.value for sample in samples])
         self._built.listed = self._sampler.listed
         kept = [(sample.value, sample.place) for some in self._built.samples.values() for sample in some]
-        self._site.registry.transact(lambda tx: making.keep_samples(tx, kept))
+        self._site.registry.transact(lambda tx: self._sampler.keep(tx, kept))
 
     def _supply(self, wire: str, values: list[AnnotatedValue]) -> None:
         """A wire has all its values: tasks that lacked nothing else are ready."""
@@ -264,7 +264,6 @@ class Course:
             node.failed = True
             if not done.cancelled:
                 self._built.failures.append(done.failure)
-                self._lasts[execution.task.name][0].pop(execution.number, None)
         elif done.known:
             self._built.cached += 1
             node.results[execution.number] = done.values
@@ -279,16 +278,7 @@ class Course:
         self._built.made.append((execution.task.name, execution.number, execution.why))
 
     def _made(self, execution: Execution, seconds: float) -> Made:
-        return Made(
-            execution.key,
-            self._site.found.circuit.name,
-            execution.task.name,
-            self._site.found.located[execution.task.name].version,
-            self._run,
-            self._site.registry.clock(),
-            round(seconds * 1e6),
-            execution.told,
-        )
+        return made_of(self._site, execution, self._run, seconds)
 
     def _commit(self, *, force: bool) -> None:
         now = time.monotonic()
@@ -303,8 +293,24 @@ class Course:
             for made, values in kept:
                 making.keep(tx, made, values)
             if force and not self._site.options.dry:
-                for task, (numbers, count) in self._lasts.items():
-                    making.keep_last(tx, self._site.found.circuit.name, task, numbers, count)
+                for task, (keys_now, count) in self._lasts.items():
+                    results = self._nodes[task].results  # for the others stands what was before
+                    there = {number: key for number, key in keys_now.items() if number in results}
+                    making.keep_last(tx, self._site.found.circuit.name, task, there, count)
 
         if kept or force:
             name(self._site.registry, self._site.store, step)
+
+
+def made_of(site: Site, execution: Execution, run: int, seconds: float) -> Made:
+    """The record of an execution that was run in `run`, in `seconds`."""
+    return Made(
+        execution.key,
+        site.found.circuit.name,
+        execution.task.name,
+        site.found.located[execution.task.name].version,
+        run,
+        site.registry.clock(),
+        round(seconds * 1e6),
+        execution.told,
+    )

@@ -64,6 +64,8 @@ def _code(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     changed = [name for name in names if before["files"].get(name) != now["files"].get(name)]
     if changed:
         yield f"its code changed: {_some(changed)}"
+    elif not names and before["version"] != now["version"]:  # the files are in an image
+        yield "its code is another version"
 
 
 def _inputs(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

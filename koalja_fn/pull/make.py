@@ -76,14 +76,14 @@ def _make(
         known = in_folder(state, named_home()) if site.shared else in_registry(registry)
         if options.dry:
             built = build(site, caller, part, known, 0)
-            return _whole(_answer(found.circuit.name, built, {}), part, goal, earlier)
+            return _whole(answer_of(found.circuit.name, built, {}), part, goal, earlier)
         names = [*goal.wanted, *wanted]
         run = registry.transact(
             lambda tx: making.begin_run(tx, found.circuit.name, registry.clock(), dict.fromkeys(names))
         )
         built = build(site, caller, part, known, run)
         written = write_sinks(found, store, built.values)
-        answer = _whole(_answer(found.circuit.name, built, written), part, goal, earlier)
+        answer = _whole(answer_of(found.circuit.name, built, written), part, goal, earlier)
         if options.publish:
             count = publish(path, site, built.values)
             options.told(f"{count} published: readers take them up when the circuit runs")
@@ -117,7 +117,8 @@ def _whole(answer: Answer, part: Plan, goal: Plan, earlier: Trail | None) -> Ans
     )
 
 
-def _answer(circuit: str, built: Built, written: dict[str, dict[str, Path | str]]) -> Answer:
+def answer_of(circuit: str, built: Built, written: dict[str, dict[str, Path | str]]) -> Answer:
+    """What a run came to, as plain data."""
     return Answer(
         circuit,
         {

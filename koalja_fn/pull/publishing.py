@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from koalja_fn.engine.installing import install
+from koalja_fn.engine.plans import CircuitPlan
 from koalja_fn.engine.purging import name as named
 from koalja_fn.model import AnnotatedValue
 from koalja_fn.program.folder import open_circuit
@@ -32,12 +33,27 @@ def publish(path: Path, site: Site, made: Mapping[str, Sequence[AnnotatedValue]]
 
     def step(tx: Transaction) -> int:
         done = install(tx, registry.clock(), found.circuit, found.folder, found.located, text)
-        return sum(
-            _place(tx, site, done.plan.wires[wire], [value for value in some if value.snapshot])
-            for wire, some in sorted(made.items())
-        )
+        return _place_each(tx, site, done.plan, made)
 
     return named(registry, site.store, step)
+
+
+def place_all(site: Site, plan: CircuitPlan, made: Mapping[str, Sequence[AnnotatedValue]]) -> int:
+    """Place results on the wires of a circuit that is wired up; return how many were new there.
+
+    Raises:
+        StoreError: A payload is being purged at this moment.
+    """
+    return named(site.registry, site.store, lambda tx: _place_each(tx, site, plan, made))
+
+
+def _place_each(
+    tx: Transaction, site: Site, plan: CircuitPlan, made: Mapping[str, Sequence[AnnotatedValue]]
+) -> int:
+    return sum(
+        _place(tx, site, plan.wires[wire], [value for value in some if value.snapshot])
+        for wire, some in sorted(made.items())
+    )
 
 
 def _place(tx: Transaction, site: Site, wire: int, some: Sequence[AnnotatedValue]) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from koalja_fn.errors import NotFound, StoreError
 from koalja_fn.ids import derive
@@ -17,6 +18,8 @@ from koalja_fn.model import AnnotatedValue, Circuit
 from koalja_fn.program.naming import media_type
 from koalja_fn.pull.known import Known
 from koalja_fn.pull.stamps import GONE, Stamp, stamp
+from koalja_fn.registry import making
+from koalja_fn.registry.registry import Transaction
 from koalja_fn.store import Store
 
 
@@ -30,8 +33,38 @@ class Sample:
     stamp: Stamp
 
 
+class Sources(Protocol):
+    """Where the values of source wires are taken from."""
+
+    @property
+    def listed(self) -> list[tuple[Pattern, tuple[str, ...]]]:
+        """The patterns that were listed, with the files that were found."""
+        ...
+
+    def sample(self, wires: Sequence[str]) -> dict[str, list[Sample]]:
+        """The values of each wire, in their order.
+
+        Raises:
+            NotFound: A wire has no source.
+            StoreError: A source can't be read.
+        """
+        ...
+
+    def keep(self, tx: Transaction, kept: Sequence[tuple[AnnotatedValue, str]]) -> None:
+        """Keep what was sampled: values, and the places that they come from."""
+        ...
+
+    def renew(self, sample: Sample) -> None:
+        """Bring a payload again that is missing or damaged in the store.
+
+        Raises:
+            StoreError: It can't be had.
+        """
+        ...
+
+
 class Sampler:
-    """Samples source wires of one circuit.
+    """Samples the files of source wires of one circuit.
 
     Args:
         known: Files that were read before; what is read now is added to it.
@@ -70,6 +103,10 @@ class Sampler:
         paths = {wire: self._paths(wire) for wire in wires}
         self._read({path: stamp(path) for some in paths.values() for path in some})
         return {wire: [self._sample(wire, path) for path in some] for wire, some in paths.items()}
+
+    def keep(self, tx: Transaction, kept: Sequence[tuple[AnnotatedValue, str]]) -> None:
+        """Keep the files' values with their paths."""
+        making.keep_samples(tx, kept)
 
     def renew(self, sample: Sample) -> None:
         """Put a file into the store again whose payload is missing or damaged there.

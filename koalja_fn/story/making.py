@@ -11,7 +11,7 @@ from typing import Any
 
 from koalja_fn.errors import UsageError
 from koalja_fn.model import AnnotatedValue
-from koalja_fn.registry import making
+from koalja_fn.registry import making, values
 from koalja_fn.registry.making import Made
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.story.words import iso, local, short, size
@@ -23,7 +23,10 @@ _DEEPEST = 12  # levels; a long chain need not leave the screen
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file that was sampled; `place` is its path, seen from the circuit's folder where it is below it."""
+    """A file that was sampled; `place` is its path, seen from the circuit's folder where it is below it.
+
+    Without a place it is a value that had arrived on its wire, as on a cluster.
+    """
 
     value: AnnotatedValue
     place: str
@@ -92,7 +95,10 @@ def story_of(tx: Transaction, start: AnnotatedValue) -> MadeStory:
             continue
         found = making.values_like(tx, named, 1)
         if not found:
-            continue  # purged from the registry since
+            arrived = values.by_id(tx, named)
+            if arrived is not None:
+                story.sources[named] = Source(arrived, "")
+            continue  # else it was forgotten since
         value, place = found[0]
         if not value.snapshot:
             story.sources[named] = Source(value, place)
@@ -127,15 +133,16 @@ def made_text(story: MadeStory) -> str:
 def _lines(story: MadeStory, named: str, told: Container[str]) -> Iterator[str]:
     """What there is to say of one value."""
     if named in story.sources:
-        source = story.sources[named]
-        yield f"{source.value.wire}  {short(named)}  file {source.place}, {size(source.value.size)}"
+        value, place = story.sources[named].value, story.sources[named].place
+        whence = f"file {place}" if place else f"arrived {local(value.arrived)} from {value.source}"
+        yield f"{value.wire}  {short(named)}  {whence}, {size(value.size)}"
         return
-    value = story.values.get(named)
-    if value is None:
+    known = story.values.get(named)
+    if known is None:
         yield f"{short(named)}  is not known any more"
         return
-    yield f"{value.wire}  {short(named)}  {size(value.size)}, {value.type}"
-    made = story.executions.get(value.snapshot)
+    yield f"{known.wire}  {short(named)}  {size(known.size)}, {known.type}"
+    made = story.executions.get(known.snapshot)
     if made is None:
         return
     line = f"  made by {made.task}, code {short(made.version.removeprefix('sha256:'))}, "

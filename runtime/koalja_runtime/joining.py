@@ -162,7 +162,7 @@ class Bench:
         self._folder = found.folder
         self._variables = noting.layer_variables(layers)
         self._proxy: Proxy | None = None
-        self._caller = TimelyCaller(joined.store, joined.scratch / "work")
+        self.caller = TimelyCaller(joined.store, joined.scratch / "work")
 
     def post(self) -> Post:
         """The task as it is installed now.
@@ -180,15 +180,13 @@ class Bench:
             )
         plans = {**attached.plan.tasks, name: self._with_variables(attached.plan.tasks[name])}
         circuit = replace(attached.plan, tasks=plans)
-        self._caller.own = plans[name].task.timeout
+        self.caller.own = plans[name].task.timeout
         if not attached.current(name):
             telling.say(
                 f"task {name} was deployed with other code, {attached.versions[name]}; this is"
                 f" {self._located.version}, which leaves the work to it"
             )
-        executor = Executor(
-            joined.registry, joined.store, self._caller, circuit, self._lookups(circuit, name)
-        )
+        executor = Executor(joined.registry, joined.store, self.caller, circuit, self._lookups(circuit, name))
         return Post(circuit, plans[name], installs, attached.current(name), executor)
 
     def _lookups(self, circuit: CircuitPlan, name: str) -> Asked | None:
@@ -209,4 +207,4 @@ class Bench:
         """Clear the scratch folders."""
         if self._proxy is not None:
             self._proxy.close()
-        self._caller.close()
+        self.caller.close()

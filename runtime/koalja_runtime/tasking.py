@@ -1,12 +1,14 @@
 """Role task: a doorbell is a request that works, until nothing is left that can be claimed.
 
-`POST /` takes doorbells, and foreign events for the task's only source; `POST /CIRCUIT/WIRE` takes values.
+`POST /` takes doorbells, and foreign events for the task's only source; `POST /CIRCUIT/WIRE` takes values;
+`POST /errands/KEY` has an execution run that `make` asked for.
 The request stays open while it works, so that the autoscaler sees it. Most tasks only ever hear doorbells:
 the web framework, and whatever else reads values, is imported when the first one comes.
 """
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -67,6 +69,8 @@ class TaskDesk:
             status = self._haunted(environ, walk) if walk else self._rung(span)
             start_response(status, [("Content-Length", "0")])
             return []
+        if environ["REQUEST_METHOD"] == "POST" and environ.get("PATH_INFO", "").startswith("/errands/"):
+            return self._sent(environ["PATH_INFO"].removeprefix("/errands/"), span, start_response)
         environ["koalja.span"] = span
         return (self._app or self._taking())(environ, start_response)
 
@@ -89,6 +93,19 @@ class TaskDesk:
             telling.trouble(error)
             return "503 Service Unavailable"
         return "202 Accepted"
+
+    def _sent(self, key: str, span: Span, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """A run of `make` waits for an execution."""
+        from koalja_runtime.errands import see_to
+
+        try:
+            status, said = see_to(self._joined, self._bench.caller, self.worker, key, span)
+        except Exception as error:
+            telling.trouble(error)
+            status, said = "503 Service Unavailable", {"why": str(error)}
+        body = json.dumps(said).encode()
+        start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+        return [body]
 
     def work(self, span: Span) -> None:
         """Work until nothing is left, or the span is over; then whoever is to be rung has been."""

@@ -216,10 +216,18 @@ def test_a_service_on_the_side_is_one_pod_for_the_cluster_only_and_askers_know_i
 
 
 def test_who_asks_a_service_may_reach_the_gateways_where_egress_is_limited() -> None:
-    [policy] = of_kind(objects_of(wired(SIDE), {"egress": "10.0.3.0/24:5432"}), "NetworkPolicy").values()
-    [others] = of_kind(objects_of(circuit_of("weather"), {"egress": "10.0.4.7"}), "NetworkPolicy").values()
+    found = of_kind(objects_of(wired(SIDE), {"egress": "10.0.3.0/24:5432"}), "NetworkPolicy")
+    [policy] = [one for name, one in found.items() if name.endswith("--egress")]
+    others = of_kind(objects_of(circuit_of("weather"), {"egress": "10.0.4.7"}), "NetworkPolicy")[
+        "weather--egress"
+    ]
     assert "kourier-system" in str(policy)
     assert "kourier-system" not in str(others)
+    reach = of_kind(objects_of(circuit_of("weather"), {"egress": "10.0.4.7"}), "NetworkPolicy")[
+        "weather--reach"
+    ]
+    assert reach["spec"]["podSelector"]["matchLabels"]["koalja.dev/part"] == "console"
+    assert "kourier-system" in str(reach)  # by which it reaches the entry and the tasks
 
 
 def _environment(service: dict[str, Any]) -> dict[str, str]:
