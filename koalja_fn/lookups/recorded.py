@@ -37,7 +37,9 @@ class Record:
             request = _request(one.method, one.path, one.asked)
             if one.problem or not one.status:
                 self._failed.setdefault(request, one.problem)
-            elif _is_whole(one.asked):
+            elif one.asked.size and not one.asked.digest:  # which body it was is not known
+                self._failed.setdefault(request, "the end of its body was not seen")
+            else:
                 self._left[request].append(row)
                 self._count[request] += 1
         self._empty = not rows
@@ -75,11 +77,6 @@ class Record:
 
 def _request(method: str, path: str, body: Body) -> _Request:
     return method, path, body.digest, body.size
-
-
-def _is_whole(body: Body) -> bool:
-    """Whether a body's end was seen, so that it is known which one it was."""
-    return bool(body.digest) or not body.size
 
 
 def _differing(one: Lookup, now: object) -> list[str]:

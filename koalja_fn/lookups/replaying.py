@@ -58,7 +58,7 @@ class Replaying(Connection):
             raise Missing("the end of its answer was not seen then")
         try:
             if told.size > self._asking.limits.kept or not store.has(told.digest):
-                why = "was purged, or is lost" if told.kept else "was too large to be kept"
+                why = "was purged, lost or damaged" if told.kept else "was too large to be kept"
                 raise Missing(f"its answer of {told.size} bytes {why}")
             body = store.read(told.digest)
         except StoreError as error:
