@@ -15,7 +15,8 @@ from workbench import Workbench, workbench
 
 from koalja_fn import sqlite
 from koalja_fn.engine.purging import Purger
-from koalja_fn.registry import overview, snapshots, standing, stories
+from koalja_fn.registry import lanes, lookups, overview, snapshots, standing, stories
+from koalja_fn.registry.lookups import Lookup
 from koalja_fn.registry.registry import Transaction
 
 DAY = 86_400
@@ -86,6 +87,8 @@ def be_busy(place: Workbench) -> None:
     assert place.lose_expired()
     place.work_off()
     place.tick(DAY * 2)
+    asked = [Lookup("ask", "GET", "/", place.now)]
+    place.transact(lambda tx: lookups.record(tx, claim.plan.id, claim.rid, 1, asked))
     done = Purger(place.registry, place.store, grace=0.0).round(orphans=True)
     assert done.freed
     wires = place.wires()
@@ -131,12 +134,15 @@ def ask(tx: Transaction, place: Workbench, wires: dict[str, int]) -> None:
         overview.sample(tx, wire, 10, 5)
         stories.ids_between(tx, wire, 0, 5)
         stories.span(tx, wire, 0, 5)
-    for (rid,) in tx.all("SELECT rid FROM snapshot WHERE task = ? AND number = 0", plan.id):
+    asking = tx.all("SELECT snapshot FROM lookup WHERE id = 1")
+    for (rid,) in [*tx.all("SELECT rid FROM snapshot WHERE task = ? AND number = 0", plan.id), *asking]:
         for window in stories.windows(tx, rid):
             stories.runs(tx, window)
         stories.attempts(tx, rid)
         stories.remarks(tx, rid)
         stories.made(tx, rid, 10)
+        lanes.replaced_by(tx, rid)
+        lookups.of_last_attempt(tx, rid, 10)
     value = overview.latest_values(tx, wires["a"], 1)[0]
     stories.value_ids(tx, value.id[:8], 2)
     stories.snapshot_ids(tx, value.id[:8], 2)

@@ -218,6 +218,21 @@ def test_tfmodel_says_which_model_named_the_digits(tmp_path: Path) -> None:
         assert [one["values"] for one in served["inputs"]] == [[model.id]]
 
 
+def test_tfmodel_is_asked_nothing_where_its_answers_are_replayed(ran: Runs, tmp_path: Path) -> None:
+    folder = tmp_path / "tfmodel"
+    shutil.copytree(ran("tfmodel").folder, folder)
+    (folder / "server.py").write_text("raise SystemExit('there is no server any more')\n")
+    program = (folder / "predict.py").read_text()
+    (folder / "predict.py").write_text(program + "print(question[:4])\n")
+    done = koalja_fn("recompute", folder, "--replay-lookups", "-o", "json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["tasks"]["predict"] == {"again": 26}
+    before = ran("tfmodel").first.on("result")[-1].text
+    listed = json.loads(koalja_fn("list", "values", "-C", folder, "--wire", "result", "-o", "json").stdout)
+    after = koalja_fn("get", folder, listed["values"][-1]["id"]).stdout
+    assert after == f"{before}b'[[0.'\n"
+
+
 def right(outcome: Outcome) -> list[bool]:
     """For each digit that was named, whether it was meant."""
     results = [value.json for value in outcome.on("result")]
