@@ -535,3 +535,39 @@ def test_the_import_is_cheap():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["subject", "dataschema", "data", "x", "a1", "sequence", "id"]),
+        st.sampled_from(["", "1", "x y", "data"]),
+    )
+)
+def test_the_library_would_have_refused_just_as_much(more: dict[str, str]) -> None:
+    """It is asked only where it refuses: what is taken without it, it takes, too."""
+    from cloudevents.core.exceptions import CloudEventValidationError
+    from cloudevents.core.v1.event import CloudEvent
+
+    texts = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t", **more}
+    try:
+        CloudEvent(dict(texts), None)
+        right = True
+    except CloudEventValidationError:
+        right = False
+    headers = {f"ce-{name}": text for name, text in texts.items()}
+    try:
+        events.read(headers, b"")
+        taken = True
+    except Refused:
+        taken = False
+    assert taken is right
+
+
+def test_an_event_that_is_in_order_does_not_need_the_library() -> None:
+    code = (
+        "import sys; from koalja_fn import events;"
+        f"e = {BINARY | {'ce-time': '2026-01-31T12:00:00Z'}};"
+        "assert len(events.read(e, b'x')) == 1;"
+        "sys.exit('cloudevents' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -173,7 +173,7 @@ def _run_on(
 ) -> None:
     from koalja_fn.addresses import inlets
     from koalja_fn.local.intray import watch
-    from koalja_fn.local.serving import Server, entry
+    from koalja_fn.local.serving import Express, Server, entry, told
 
     workplace = session.workplace
     spool = workplace.state / "spool"
@@ -184,7 +184,7 @@ def _run_on(
         session.engine.ring_all()
         return "", 204
 
-    server = Server(app, spool=spool, port=port)
+    server = Server(app, spool=spool, port=port, express=Express(session.intake, told=told))
     try:
         server.start()
     except OSError as error:

@@ -13,7 +13,7 @@ from koalja_fn import ids
 from koalja_fn.engine import backlog
 from koalja_fn.engine.plans import CircuitPlan, TaskPlan
 from koalja_fn.engine.purging import bring_back
-from koalja_fn.errors import Conflict, Full, NotFound, StoreError
+from koalja_fn.errors import Conflict, Full, KoaljaError, NotFound, StoreError
 from koalja_fn.model import AnnotatedValue, Circuit
 from koalja_fn.registry import Registry, purging, records, values
 from koalja_fn.registry.purging import Purged
@@ -111,6 +111,47 @@ class Intake:
         if fresh:
             self._ring(fresh)
         return receipts
+
+    def accept_together(self, offers: Sequence[Offer]) -> list[Receipt | None]:
+        """Put values of several senders on wires in one transaction; return once they are durable.
+
+        None stands for what was not taken and has to be offered alone, for then its sender is told why:
+        what is in conflict with an earlier event, whatever goes to a wire whose readers limit their backlog,
+        and all of them where store or registry are in trouble. The wires are ones of the circuit.
+        """
+        alone = _limited(self._plan, {offer.wire for offer in offers})
+        told: list[Receipt | None] = [None] * len(offers)
+        try:
+            numbers = [n for n, offer in enumerate(offers) if offer.wire not in alone]
+            some = [offers[n] for n in numbers]
+            stored = self._put(some)
+            candidates = {
+                n: self._candidate(offer, one) for n, offer, one in zip(numbers, some, stored, strict=True)
+            }
+            receipts = self._placed(candidates, [offer.payload for offer in some])
+        except KoaljaError:
+            return told
+        for n, receipt in receipts.items():
+            told[n] = receipt
+        fresh = {receipt.wire for receipt in receipts.values() if not receipt.duplicate}
+        if fresh:
+            self._ring(fresh)
+        return told
+
+    def _placed(self, candidates: dict[int, _Candidate], again: Sequence[bytes | Path]) -> dict[int, Receipt]:
+        """Place all but those that are in conflict; by the numbers that they have."""
+        while candidates:
+            rest = list(candidates.values())
+            try:
+                receipts = self._named(
+                    lambda tx, rest=rest: arrive(tx, self._registry.clock, self._plan, rest),  # type: ignore[misc]
+                    again,
+                )
+            except ConflictingEvent as conflict:
+                candidates = {n: one for n, one in candidates.items() if one is not conflict.candidate}
+            else:
+                return dict(zip(candidates, receipts, strict=True))
+        return {}
 
     def observe(self, wire: str, path: Path, *, name: str | None = None) -> Receipt | None:
         """Take a file of an in-tray that is new, or has changed since it was last seen.
@@ -269,6 +310,13 @@ class ConflictingEvent(Exception):
             cure="give each event an id of its own; for senders that count anew say `identity = content`"
             f" or `identity = none` under `wire {offer.wire}`",
         )
+
+
+def _limited(plan: CircuitPlan, wires: set[str]) -> set[str]:
+    """Those of the wires that have a reader with a limited backlog."""
+    if all(reader.task.backlog is None for reader in plan.readers(wires)):
+        return set()
+    return {wire for wire in wires if any(reader.task.backlog is not None for reader in plan.readers({wire}))}
 
 
 def _full(plan: TaskPlan) -> Full:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from koalja_fn.events.attributes import DEFAULT_LIMITS, Limits, check_name, check_value, media_type
-    from koalja_fn.events.reading import UNTYPED, Event, Mode, mode_of, read
+    from koalja_fn.events.reading import UNTYPED, Event, Mode, mode_of, read, read_fields
     from koalja_fn.events.values import VALUE_TYPE, from_av_event, to_event
     from koalja_fn.events.writing import BATCH_TYPE, batch_body, binary_headers
 
@@ -32,6 +32,7 @@ __all__ = [
     "media_type",
     "mode_of",
     "read",
+    "read_fields",
     "to_event",
 ]
 
@@ -46,6 +47,7 @@ _WHERE = {
     "Mode": "reading",
     "mode_of": "reading",
     "read": "reading",
+    "read_fields": "reading",
     "VALUE_TYPE": "values",
     "from_av_event": "values",
     "to_event": "values",

@@ -22,14 +22,16 @@ from werkzeug.exceptions import HTTPException
 from koalja_fn import events
 from koalja_fn.engine.arriving import Receipt
 from koalja_fn.errors import Conflict, Full, KoaljaError, NotFound, Refused
+from koalja_fn.local.express import Express
 from koalja_fn.local.ghosting import Ghosts, ghosts_among
+from koalja_fn.local.hosts import LOOPBACK, is_own
 from koalja_fn.local.offering import Intake, check_wire, offers_of, untyped_on
 from koalja_fn.local.server import Server
 from koalja_fn.local.spool import Spooled, spool_stream, too_large
+from koalja_fn.web import Answer
 
-__all__ = ["LOOPBACK", "Server", "entry"]
+__all__ = ["LOOPBACK", "Express", "Server", "entry", "told"]
 
-LOOPBACK = frozenset(("localhost", "127.0.0.1", "[::1]"))
 RAW_SOURCE = "/http"
 _LOG = logging.getLogger(__name__)
 
@@ -128,13 +130,14 @@ def _body(spool: Path, limits: events.Limits) -> bytes | Path:
         raise too_large(limits.body)
     if isinstance(spooled, Spooled):
         return spooled.take()
+    if isinstance(spooled, bytes):
+        return spooled
     return spool_stream(cast(BinaryIO, request.stream), spool, limits.body)
 
 
 def _check_host(hosts: Collection[str]) -> None:
     host = request.environ.get("HTTP_HOST", "")
-    name = host if host.endswith("]") else host.rpartition(":")[0] or host
-    if name.lower() not in hosts:
+    if not is_own(host, hosts):
         raise Refused(
             f"this entry does not answer to the host name {host[:80]!r}",
             why="it is for programs on this machine, and for no web page that points here",
@@ -149,6 +152,16 @@ def _check_host(hosts: Collection[str]) -> None:
             cure="send from a program, or through a proxy that drops the Origin",
             http_status=403,
         )
+
+
+def told(receipt: Receipt) -> Answer:
+    """The answer to one value, as `entry` gives it: names and ids need no escapes."""
+    duplicate = "true" if receipt.duplicate else "false"
+    text = (
+        f'{{"accepted":[{{"id":"{receipt.id}","wire":"{receipt.wire}",'
+        f'"position":{receipt.position + 1},"duplicate":{duplicate}}}]}}\n'
+    )
+    return Answer(202, text.encode())
 
 
 def _receipt(receipt: Receipt) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def too_large(limit: int) -> Refused:
 
 
 class Spooled:
-    """A growing body. Also the buffer that waitress fills: `append`, `len`, `getfile` and `close`."""
+    """A growing body. The server fills it: see `koalja_fn.web.Body`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

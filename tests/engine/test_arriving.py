@@ -10,7 +10,7 @@ import pytest
 from workbench import Workbench
 
 from koalja_fn.engine.arriving import Offer
-from koalja_fn.errors import Conflict, Full, NotFound
+from koalja_fn.errors import Conflict, Full, NotFound, StoreError
 
 Opener = Callable[[str], Workbench]
 ONE = "[arriving]\n(in, other) t (out)\n"
@@ -254,3 +254,51 @@ def test_a_file_whose_event_somebody_else_has_sent_is_a_conflict_on_record(bench
     path.write_text("other")
     assert look(b, path) is not None
     assert b.said("in") == ["forged", "other"]
+
+
+def together(bench: Workbench, *events: tuple[str, str, str]):
+    offers = [Offer(wire, text.encode(), event_source="/s", event_id=n) for wire, n, text in events]
+    return bench.intake.accept_together(offers)
+
+
+def test_values_of_several_senders_share_a_transaction(bench: Opener) -> None:
+    b = bench(ONE)
+    commits = b.registry.commits
+    receipts = together(b, ("in", "1", "a"), ("other", "1", "b"), ("in", "2", "c"), ("in", "1", "a"))
+    assert b.registry.commits == commits + 1
+    assert [r and (r.wire, r.position, r.duplicate) for r in receipts] == [
+        ("in", 0, False),
+        ("other", 0, False),
+        ("in", 1, False),
+        ("in", 0, True),
+    ]
+    assert (b.said("in"), b.said("other")) == (["a", "c"], ["b"])
+    assert b.rung == [{"in", "other"}]
+
+
+def test_one_senders_conflict_is_not_its_neighbours(bench: Opener) -> None:
+    b = bench(ONE)
+    event(b, "in", "1", "a")
+    receipts = together(b, ("in", "2", "b"), ("in", "1", "x"), ("other", "1", "c"), ("other", "1", "y"))
+    assert [r and (r.wire, r.position) for r in receipts] == [("in", 1), None, ("other", 0), None]
+    assert (b.said("in"), b.said("other")) == (["a", "b"], ["c"])
+    assert b.ask("SELECT count(*) FROM refusal") == [(0,)]  # who offers it alone is told, and it is on record
+
+
+def test_a_limited_backlog_is_counted_one_by_one(bench: Opener) -> None:
+    b = bench("[arriving]\n(in) t (out)\n    backlog = 2\n(other) u ()\n")
+    assert [r and r.wire for r in together(b, ("in", "1", "a"), ("other", "1", "b"))] == [None, "other"]
+    assert b.said("in") == []
+
+
+def test_trouble_with_the_store_leaves_all_to_be_offered_alone(
+    bench: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    b = bench(ONE)
+
+    def no_room(_: object) -> None:
+        raise StoreError("no room")
+
+    monkeypatch.setattr(b.store, "put_many", no_room)
+    assert together(b, ("in", "1", "a"), ("in", "2", "b")) == [None, None]
+    assert (b.said("in"), b.rung) == ([], [])

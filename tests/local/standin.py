@@ -10,7 +10,7 @@ from pathlib import Path
 
 from koalja_fn import ids
 from koalja_fn.engine.arriving import Offer, Receipt
-from koalja_fn.errors import Conflict
+from koalja_fn.errors import Conflict, KoaljaError
 from koalja_fn.model import Circuit, Input, Output, Task, Wire
 
 
@@ -44,6 +44,15 @@ class MemoryIntake:
         self.before()
         with self._lock:
             return [self._one(offer) for offer in offers]
+
+    def accept_together(self, offers: Sequence[Offer]) -> list[Receipt | None]:
+        told: list[Receipt | None] = []
+        for offer in offers:
+            try:
+                told.append(self.accept([offer])[0])
+            except KoaljaError:
+                told.append(None)
+        return told
 
     def observe(self, wire: str, path: Path, *, name: str | None = None) -> Receipt | None:
         assert not path.is_symlink(), "the store follows no links"
