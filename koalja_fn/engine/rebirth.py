@@ -1,23 +1,27 @@
 """Rebirth: a purged payload that is needed is made again from its recipe, bit for bit (DESIGN, section 8).
 
-The recipe is the snapshot that made it: the same inputs, themselves made again where they are purged, and the
-same version of the code. Bytes that come out differently are never put in the place of those that were.
+The recipe is the snapshot that made it: the same inputs, themselves made again where they are purged, the
+same version of the code, and what services said then. Bytes that come out differently are never put in the
+place of those that were.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from koalja_fn.engine.calls import job_of
 from koalja_fn.engine.claiming import Claim
-from koalja_fn.engine.plans import CircuitPlan, TaskPlan
+from koalja_fn.engine.plans import CircuitPlan, TaskPlan, asked_wires
+from koalja_fn.engine.reusing import who_ran
 from koalja_fn.errors import StoreError
 from koalja_fn.model import AnnotatedValue
 from koalja_fn.program.calling import Caller
 from koalja_fn.program.cancel import Cancel
+from koalja_fn.program.contract import Result
 from koalja_fn.registry import Registry, lookups, purging, snapshots, values
 from koalja_fn.registry.purging import BACK, GOING, GONE
 from koalja_fn.registry.registry import Transaction
@@ -75,14 +79,13 @@ class Rebirth:
         return brought
 
     def _recipe(self, value: AnnotatedValue) -> _Recipe:
-        def look(tx: Transaction) -> tuple[Stored | None, list[Members], list[AnnotatedValue], bool]:
+        def look(tx: Transaction) -> tuple[Stored | None, list[Members], list[AnnotatedValue]]:
             snapshot = snapshots.by_id(tx, value.snapshot)
             if snapshot is None:
-                return None, [], [], False
-            asked = bool(lookups.of_snapshot(tx, snapshot.rid, 1))
-            return snapshot, snapshots.members(tx, snapshot.rid), values.made_by(tx, snapshot.rid), asked
+                return None, [], []
+            return snapshot, snapshots.members(tx, snapshot.rid), values.made_by(tx, snapshot.rid)
 
-        snapshot, members, made, asked = self._registry.read(look)
+        snapshot, members, made = self._registry.read(look)
         what = _named(value)
         if snapshot is None:
             raise StoreError(what, why="the snapshot that made it is not on record")
@@ -100,12 +103,6 @@ class Rebirth:
                 what,
                 why=f"version {value.version} of task {plan.name} made it; here is {plan.code.version}",
                 cure="bring that version of the code back, such as with git, and try again",
-            )
-        if asked:
-            raise StoreError(
-                what,
-                why=f"task {plan.name} asked services when it made it, and they may say something else now",
-                cure="run the snapshot's inputs again: what comes out is a new value",
             )
         return _Recipe(snapshot, plan, tuple(members), tuple(made))
 
@@ -125,9 +122,13 @@ class Rebirth:
 
     def _make(self, value: AnnotatedValue, recipe: _Recipe, stop: Cancel | None) -> int:
         """Run the program, and keep what came out as it was."""
-        snapshot, plan = recipe.snapshot, recipe.plan
-        claim = Claim(plan, snapshot.rid, snapshot.id, snapshot.number, 0, 0, 0, snapshot.formed)
-        result = self._caller.call(job_of(self._circuit, claim, recipe.members), stop)
+        plan = recipe.plan
+        result, missing = self._call(recipe, stop)
+        if missing:
+            self._caller.discard(result)
+            raise StoreError(
+                _named(value), why=missing, cure="run its inputs again: what comes out is a new value"
+            )
         if not result.ok:
             raise StoreError(
                 _named(value), why=f"made again, {plan.name} {result.message}", cure="see why it fails now"
@@ -148,6 +149,25 @@ class Rebirth:
             )
         self._back(digests)
         return len(digests)
+
+    def _call(self, recipe: _Recipe, stop: Cancel | None) -> tuple[Result, str]:
+        """Call the program, and say what it asked that is not on record: its look-ups are replayed."""
+        snapshot, plan = recipe.snapshot, recipe.plan
+        claim = Claim(plan, snapshot.rid, snapshot.id, snapshot.number, 0, 0, 0, snapshot.formed)
+        wires = asked_wires(plan)
+        if not wires:
+            return self._caller.call(job_of(self._circuit, claim, recipe.members), stop), ""
+        from koalja_fn.lookups import Limits, Proxy, records  # with sockets: a pod may never need them
+
+        rows = self._registry.read(lambda tx: lookups.of_last_attempt(tx, who_ran(tx, snapshot.rid)))
+        # Nothing is recorded: what it asks is on record already.
+        with closing(Proxy(self._store, self._registry.clock, Limits(kept=0))) as proxy:
+            asking = proxy.replay(records(rows, wires))
+            try:
+                job = job_of(self._circuit, claim, recipe.members, asking.env)
+                return self._caller.call(job, stop), asking.missing
+            finally:
+                asking.close()
 
     def _back(self, digests: Iterable[str]) -> None:
         """Record that payloads are there again, for as long as `keep` says from now on."""

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from koalja_fn.engine.keys import Answering, Runners, key_of
 from koalja_fn.engine.plans import CircuitPlan, TaskPlan
 from koalja_fn.model import AnnotatedValue
-from koalja_fn.registry import Registry, caching, making, values
+from koalja_fn.registry import Registry, caching, making, snapshots, stories, values
 from koalja_fn.registry.lookups import Lookup
 from koalja_fn.registry.registry import Transaction
-from koalja_fn.registry.rows import AttemptRow
 from koalja_fn.registry.snapshots import Members
 from koalja_fn.store import Store
 
@@ -71,11 +70,14 @@ class Reuse:
         return self._store.verify(value.digest)
 
 
-def cached_from(attempt: AttemptRow) -> str | None:
-    """Id of the snapshot whose outputs an attempt has that ran no program; None where there is none."""
-    if attempt.reason != CACHED or not attempt.message.startswith(_WHENCE):
-        return None
-    return attempt.message.removeprefix(_WHENCE)
+def who_ran(tx: Transaction, snapshot: int) -> int:
+    """Row of the snapshot whose program made a snapshot's outputs: its own, but where they were known."""
+    attempts = stories.attempts(tx, snapshot)
+    last = attempts[-1] if attempts else None
+    if last is None or last.reason != CACHED or not last.message.startswith(_WHENCE):
+        return snapshot
+    other = snapshots.by_id(tx, last.message.removeprefix(_WHENCE))
+    return other.rid if other is not None else snapshot
 
 
 def stayed(answering: Answering, asked: Sequence[Lookup]) -> bool:

@@ -5,7 +5,7 @@ outside one always is (`outside`), and tells what was asked and answered (`Looku
 """
 
 from koalja_fn.lookups.proxy import Asking, Limits, Proxy
-from koalja_fn.lookups.recorded import Record
+from koalja_fn.lookups.recorded import Record, records
 from koalja_fn.lookups.switching import Relayed, Switch, Target, Unavailable, Upstream, outside
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "Unavailable",
     "Upstream",
     "outside",
+    "records",
 ]

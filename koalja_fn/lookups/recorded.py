@@ -75,6 +75,11 @@ class Record:
         return "it was not asked"
 
 
+def records(rows: Sequence[LookupRow], wires: Iterable[str]) -> dict[str, Record]:
+    """What is on record, for each wire that is asked."""
+    return {wire: Record([row for row in rows if row.lookup.wire == wire]) for wire in wires}
+
+
 def _request(method: str, path: str, body: Body) -> _Request:
     return method, path, body.digest, body.size
 

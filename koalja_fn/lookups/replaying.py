@@ -17,6 +17,8 @@ from koalja_fn.registry.lookups import Body, LookupRow
 if TYPE_CHECKING:
     from koalja_fn.lookups.proxy import Asking
 
+# An answer is looked at whole before any of it is given; larger ones are not kept.
+_LARGEST = 64 << 20
 _CURE = "a recompute without --replay-lookups asks anew"
 
 
@@ -57,7 +59,7 @@ class Replaying(Connection):
         if not told.digest:
             raise Missing("the end of its answer was not seen then")
         try:
-            if told.size > self._asking.limits.kept or not store.has(told.digest):
+            if told.size > _LARGEST or not store.has(told.digest):
                 why = "was purged, lost or damaged" if told.kept else "was too large to be kept"
                 raise Missing(f"its answer of {told.size} bytes {why}")
             body = store.read(told.digest)

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 
 from koalja_fn.registry.registry import Transaction
 
+# More than one execution may ask.
+_ALL = 1 << 31
+
 
 @dataclass(frozen=True, slots=True)
 class Body:
@@ -128,7 +131,7 @@ def of_snapshot(tx: Transaction, snapshot: int, most: int, since: int = 0) -> li
     return [_row(*row) for row in rows]
 
 
-def of_last_attempt(tx: Transaction, snapshot: int, most: int) -> list[LookupRow]:
+def of_last_attempt(tx: Transaction, snapshot: int, most: int = _ALL) -> list[LookupRow]:
     """What the execution asked that a snapshot's state stands for, in order; at most `most`.
 
     Attempts that were given up or tried anew by hand have the same numbers as later ones: what was recorded

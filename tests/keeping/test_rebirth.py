@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from premises import Premises
+from test_reusing import ASK, SERVER
 
 from koalja_fn.local.opening import open_payloads, open_registry
 
@@ -142,3 +144,35 @@ def test_a_way_out_that_comes_later_gets_what_was_purged(place: Premises) -> Non
         "THREETHREE",
         "TWOTWO",
     ]
+
+
+ASKING = """\
+(model) server (words implicit)
+    run = ./server.py {model}
+(a, words implicit) ask (b)
+    run = ./ask {a} {out.b}
+wire b
+    keep = 1ms
+"""
+
+
+def test_what_services_said_then_is_replayed_and_nobody_is_asked(tmp_path: Path) -> None:
+    place = Premises(tmp_path / "c", ASKING, ask=ASK)
+    (place.folder / "server.py").write_text(SERVER)
+    (place.folder / "server.py").chmod(0o755)
+    place.run(model="1", a=["x", "y", "z"])
+    place.run(model="2")
+    purge(place)
+    assert there(place, "b") == [False, False, True]
+    (place.folder / "server.py").write_text("raise SystemExit('there is none any more')")
+    done = koalja(place, "get", place.on("b")[0].id)
+    assert (done.returncode, done.stdout) == (0, "x1"), done.stderr
+    assert there(place, "b") == [True, False, True]
+    # Its answer is not there any more: that is said, and nothing is put in its place.
+    store = open_payloads(place.folder)
+    store.delete("sha256:" + hashlib.sha256(b"1").hexdigest())
+    store.close()
+    lost = koalja(place, "get", place.on("b")[1].id)
+    assert lost.returncode == 8
+    assert "look-up GET / of 'words' has no answer on record: its answer of 1 bytes was purged" in lost.stderr
+    assert there(place, "b") == [True, False, True]

@@ -11,15 +11,12 @@ from koalja_fn.engine.claiming import Claim
 from koalja_fn.engine.keys import Answering
 from koalja_fn.engine.lane.beginning import REPLAY
 from koalja_fn.engine.plans import TaskPlan, asked_wires
-from koalja_fn.engine.reusing import cached_from
-from koalja_fn.lookups import Asking, Proxy, Record
-from koalja_fn.registry import Registry, lanes, lookups, snapshots, stories
+from koalja_fn.engine.reusing import who_ran
+from koalja_fn.lookups import Asking, Proxy, records
+from koalja_fn.registry import Registry, lanes, lookups, snapshots
 from koalja_fn.registry.lookups import LookupRow
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.store import Store
-
-# More than one execution may ask.
-_ALL = 1 << 31
 
 
 class Recorded:
@@ -39,8 +36,7 @@ class Recorded:
         if not wires:
             return None
         rows = self._registry.read(lambda tx: answers(tx, claim.rid))
-        by_wire = {wire: [row for row in rows if row.lookup.wire == wire] for wire in wires}
-        return self._proxy.replay({wire: Record(some) for wire, some in by_wire.items()})
+        return self._proxy.replay(records(rows, wires))
 
     def answering(self, plan: TaskPlan) -> Answering | None:
         """Nobody answers: what comes out has no key, since other answers may be on record elsewhere."""
@@ -54,7 +50,7 @@ class Recorded:
 def answers(tx: Transaction, snapshot: int) -> list[LookupRow]:
     """What is on record for a snapshot of a lane: what was asked in its place, in order."""
     asked = _who_asked(tx, snapshot)
-    return lookups.of_last_attempt(tx, asked, _ALL) if asked is not None else []
+    return lookups.of_last_attempt(tx, asked) if asked is not None else []
 
 
 def _who_asked(tx: Transaction, snapshot: int) -> int | None:
@@ -67,16 +63,8 @@ def _who_asked(tx: Transaction, snapshot: int) -> int | None:
         found = snapshots.by_rid(tx, current)
         if not copied and found is not None:
             if found.state == "done":
-                return _who_ran(tx, current)
+                return who_ran(tx, current)
             if found.state == "dead" and failed is None:
                 failed = current
         current = replaced.old if replaced is not None else None
     return failed
-
-
-def _who_ran(tx: Transaction, snapshot: int) -> int:
-    """With `cache = on` a snapshot may have the outputs of another one, whose program asked."""
-    attempts = stories.attempts(tx, snapshot)
-    other = cached_from(attempts[-1]) if attempts else None
-    found = snapshots.by_id(tx, other) if other else None
-    return found.rid if found is not None else snapshot

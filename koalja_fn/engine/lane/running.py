@@ -353,7 +353,8 @@ class Lane:
         lanes.swap(tx, self.recompute, list(self._tasks.values()), list(self._wires.values()))
         for task in self._tasks.values():
             some = counts.get(task.name, {})
-            text = f"recompute {self.recompute.epoch}: {_counted(some)}"
+            told = ", with the recorded look-ups" if self.options.replay_lookups else ""
+            text = f"recompute {self.recompute.epoch}{told}: {_counted(some)}"
             records.remark(
                 tx, task.new, None, now, "recomputed", text, {"epoch": self.recompute.epoch, **some}
             )
