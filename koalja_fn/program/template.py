@@ -77,6 +77,7 @@ class Template:
             "KOALJA_TEMPLATE": f"serve:{theirs.fileno()}",
             "KOALJA_OUT": f"{folder}/out",
             "KOALJA_ROOM": "x" * _ROOM,
+            "LD_BIND_NOW": "1",  # what is resolved here is not resolved in each fork
             "_KOALJA_COMM": python.name,
             "_KOALJA_SECONDS": str(max(1, round(seconds))),
             "HOME": str(work),

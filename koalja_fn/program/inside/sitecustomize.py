@@ -10,10 +10,14 @@ the pipe for the answer, and the program's standard output and error. It stands 
 from 3.8 on must be able to read it, and what it imports is there at every start of an interpreter.
 """
 
-import atexit
+import sys
+
+_BEFORE = frozenset(sys.modules)
+
 import gc
 import os
-import sys
+
+from koalja_ending import Ending, way_out
 
 _LIMIT = 1 << 30
 _QUIET_CALLS = frozenset(
@@ -69,12 +73,15 @@ def _hide():
     while here in sys.path:
         sys.path.remove(here)
     sys.path_importer_cache.pop(here, None)
+    for name in set(sys.modules) - _BEFORE:
+        if name != "sitecustomize":
+            del sys.modules[name]
     rest = os.environ.get("PYTHONPATH", "").split(os.pathsep)[1:]
     if rest:
         os.environ["PYTHONPATH"] = os.pathsep.join(rest)
     else:
         os.environ.pop("PYTHONPATH", None)
-    for name in [name for name in os.environ if name.startswith("KOALJA_")]:
+    for name in [name for name in os.environ if name.startswith("KOALJA_") or name == "LD_BIND_NOW"]:
         del os.environ[name]
     for name, value in list(os.environ.items()):
         os.environ[name] = value  # libc keeps it elsewhere now: the first block is ours to write to
@@ -93,8 +100,8 @@ def _serve(number):
     control = _socket.socket(fileno=number)
     os.set_inheritable(number, False)
     _signal.alarm(int(os.environ.pop("_KOALJA_SECONDS", "60")))
+    ending = Ending()
     kept = {}
-    atexit.register(_shed, kept)  # the first to be registered is the last to be called
     try:
         fds = set(_descriptors())
         modules = Modules(program)
@@ -104,6 +111,10 @@ def _serve(number):
         else:
             modules.program(code)
         _check(fds, _signal.alarm(0))
+        way = None, False
+        if code is None and modules.script:
+            places = [getattr(module, "__file__", None) or "" for module in sys.modules.values()]
+            way = way_out(sys.modules, places)
     except Unfit as unfit:
         control.send(("U%s\n" % unfit).encode("utf-8", "replace"))
         os._exit(0)
@@ -114,13 +125,18 @@ def _serve(number):
     for name, module in list(sys.modules.items()):
         if name not in ("sys", "builtins", "__main__", "sitecustomize"):
             kept[name] = module
-    cycle = [kept]
-    cycle.append(cycle)  # with gc.freeze: never let go of
-    del cycle
-    gc.collect()
-    gc.freeze()
-    room = _room()
+    ending.prepare(kept, *way)
+    role = Role()
     stamps = modules.stamps()
+    main = sys.modules["__main__"]
+    own = sys.modules.get("sitecustomize")
+    _hold([kept, modules, role, ending, control, fds, stamps, main, own, globals()])
+    sys.modules["__main__"] = type(sys)(
+        "__main__"
+    )  # a new one: the collector overlooks what was there before
+    sys.modules["__main__"].__dict__.update(main.__dict__)
+    if code is None and modules.script:
+        sys.path_importer_cache[program] = None  # a script, no archive: the interpreter need not look again
     control.send(b"R\n")
     while True:
         kind, fields, fds = _request(control)
@@ -129,6 +145,7 @@ def _serve(number):
         elif modules.stamps() != stamps or modules.overlaid():
             os.write(fds[0], b"-changed")
         else:
+            role.learn(fields)
             try:
                 pid = os.fork()
             except OSError:
@@ -136,12 +153,27 @@ def _serve(number):
             if pid == 0:
                 try:
                     control.close()
-                    _become(fields, fds, room)
+                    role.play(fds)
+                    ending.main = sys.modules["__main__"]
                 except BaseException:
                     os._exit(127)
                 return
         for fd in fds:
             os.close(fd)
+
+
+def _hold(things):
+    """Never let go of these, nor of what is running now, and keep the collector off all that is there.
+
+    To take them apart would be to write to them, in each child anew.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        things.append(frame.f_code)
+        frame = frame.f_back
+    things.append(things)
+    gc.collect()
+    gc.freeze()
 
 
 def _request(control):
@@ -172,43 +204,58 @@ def _reap(pid, answer):
         pass  # nothing is said, and the other side looks for itself
 
 
-def _become(fields, fds, room):
-    """In the child: take on what an execution has of its own."""
-    count = int(fields[1])
-    arguments = [os.fsdecode(word) for word in fields[2 : 2 + count]]
-    variables = fields[2 + count :]
-    os.setsid()
-    os.dup2(fds[1], 1)
-    os.dup2(fds[2], 2)
-    os.close(fds[1])
-    os.close(fds[2])
-    os.chdir(fields[0])
-    os.environ.clear()
-    for variable in variables:
-        name, _, value = variable.partition(b"=")
-        os.environb[name] = value
-    sys.argv[1:] = arguments
-    if hasattr(sys, "orig_argv"):
-        sys.orig_argv.extend(arguments)
-    _show(variables, room)
-    main = type(sys)("__main__")  # a new one: the collector overlooks what was there before gc.freeze
-    main.__dict__.update(sys.modules["__main__"].__dict__)
-    sys.modules["__main__"] = main
-    _renew(os.fsdecode(fields[0]))
-    os.write(fds[0], b"+%d" % os.getpid())
-    os.close(fds[0])
+class Role:
+    """What an execution has of its own. Learnt before the fork, where that is a fraction of the work: in a child
+    each page that is written to is copied first."""
 
+    def __init__(self):
+        self.folder = b""
+        self.words = len(getattr(sys, "orig_argv", ()))
+        self.names = []
+        self.block = b""
+        self.room = _room()
 
-def _show(variables, room):
-    """Let the kernel show this environment: by it, what an execution leaves behind is known as its own."""
-    begin, size = room
-    block = b""
-    for variable in sorted(variables, key=lambda one: not one.startswith(b"KOALJA_")):
-        if len(block) + len(variable) + 1 < size:
-            block += variable + b"\0"
-    fd = os.open("/proc/self/mem", os.O_WRONLY | os.O_CLOEXEC)
-    os.pwrite(fd, block + bytes(size - len(block)), begin)
-    os.close(fd)
+    def learn(self, fields):
+        """Take on arguments and environment."""
+        self.folder = fields[0]
+        count = int(fields[1])
+        arguments = [os.fsdecode(word) for word in fields[2 : 2 + count]]
+        sys.argv[1:] = arguments
+        if hasattr(sys, "orig_argv"):
+            sys.orig_argv[self.words :] = arguments
+        variables = [variable.partition(b"=")[::2] for variable in fields[2 + count :]]
+        names = [name for name, _ in variables]
+        if names != self.names:
+            os.environ.clear()
+            self.names = names
+        there = os.environb
+        for name, value in variables:
+            if there.get(name) != value:
+                there[name] = value
+        # What an execution leaves behind is known by these variables: they are the first to find room.
+        ours = [one for one in fields[2 + count :] if one.startswith(b"KOALJA_")]
+        block = b""
+        for variable in ours + [one for one in fields[2 + count :] if not one.startswith(b"KOALJA_")]:
+            if len(block) + len(variable) + 1 < self.room[1]:
+                block += variable + b"\0"
+        self.block = block
+
+    def play(self, fds):
+        """In the child: be that execution, and say so."""
+        os.setsid()
+        os.dup2(fds[1], 1)
+        os.dup2(fds[2], 2)
+        os.close(fds[1])
+        os.close(fds[2])
+        os.chdir(self.folder)
+        # Let the kernel show this environment, too.
+        begin, size = self.room
+        fd = os.open("/proc/self/mem", os.O_WRONLY | os.O_CLOEXEC)
+        os.pwrite(fd, self.block + bytes(size - len(self.block)), begin)
+        os.close(fd)
+        _renew(self.folder)
+        os.write(fds[0], b"+%d" % os.getpid())
+        os.close(fds[0])
 
 
 def _room():
@@ -218,7 +265,7 @@ def _room():
     return int(fields[47]), int(fields[48]) - int(fields[47])
 
 
-def _renew(cwd):
+def _renew(folder):
     """What a library drew or looked up at its import, and each execution must have for itself."""
     modules = sys.modules
     if "numpy.random" in modules:
@@ -227,22 +274,12 @@ def _renew(cwd):
         modules["tempfile"].tempdir = None
     if "multiprocessing.process" in modules:
         process = modules["multiprocessing.process"]
-        process.ORIGINAL_DIR = cwd
+        process.ORIGINAL_DIR = os.fsdecode(folder)
         process.current_process()._config["authkey"] = process.AuthenticationString(os.urandom(32))
     if "threading" in modules:
         first = modules["threading"].main_thread()
         if hasattr(first, "_set_native_id"):
             first._set_native_id()
-
-
-def _shed(kept):
-    """At the very end of the interpreter: spare it the taking apart of all libraries, object by object."""
-    try:
-        sys._getframe(1)
-    except ValueError:
-        for name, module in kept.items():
-            if sys.modules.get(name) is module:
-                del sys.modules[name]
 
 
 def _check(fds, left):
@@ -319,6 +356,7 @@ class Modules:
         self.library = os.path.dirname(os.__file__) + os.sep
         self.read = set()
         self.listed = (None, True)
+        self.places = []
         self.builtin = frozenset(sys.modules)  # found before any path is looked at
 
     def program(self, code):
@@ -344,29 +382,15 @@ class Modules:
         self._finish()
 
     def stamps(self):
-        """What must stay as it is for this process to be of use."""
-        places = set(self.read)
-        places.update(sys.path)
-        places.add(sys.executable)
-        places.add(os.path.join(os.path.dirname(os.path.dirname(sys.executable)), "pyvenv.cfg"))
-        found = []
-        for place in places:
-            if place == self.folder:
-                continue
-            try:
-                status = os.stat(place)
-                found.append(
-                    (
-                        place,
-                        status.st_mtime_ns,
-                        status.st_ino,
-                        status.st_mode,
-                        os.path.isdir(place) or status.st_size,
-                    )
-                )
-            except OSError:
-                found.append((place, None, 0, 0, 0))
-        return sorted(found)
+        """What must stay as it is for this process to be of use. Which places these are is settled by the first call."""
+        if not self.places:
+            places = set(self.read)
+            places.update(sys.path)
+            places.add(sys.executable)
+            places.add(os.path.join(os.path.dirname(os.path.dirname(sys.executable)), "pyvenv.cfg"))
+            places.discard(self.folder)
+            self.places = [(place, os.path.isdir(place)) for place in sorted(places)]
+        return [_stamp(place, is_folder) for place, is_folder in self.places]
 
     def overlaid(self):
         """Whether a module in the program's folder would have been imported in the place of a library."""
@@ -554,6 +578,14 @@ class Modules:
     def _is_inside(self, place):
         parts = place.split(os.sep)
         return place.startswith(self.library) or "site-packages" in parts or "dist-packages" in parts
+
+
+def _stamp(place, is_folder):
+    try:
+        status = os.stat(place)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino, status.st_mode, is_folder or status.st_size
 
 
 class Missing(Exception):
