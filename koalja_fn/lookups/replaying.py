@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # An answer is looked at whole before any of it is given; larger ones are not kept.
 _LARGEST = 64 << 20
+_SHOWN = 200
 _CURE = "a recompute without --replay-lookups asks anew"
 
 
@@ -102,4 +103,5 @@ class Replaying(Connection):
 def _named(taped: Taped, asked: Body, wire: str) -> str:
     """A request in words."""
     body = f" with {asked.size} B {asked.digest[:19]}" if asked.size else ""
-    return f"{taped.method} {taped.path}{body} of '{wire}'"
+    path = taped.path if len(taped.path) <= _SHOWN else f"{taped.path[:_SHOWN]}…"
+    return f"{taped.method} {path}{body} of '{wire}'"

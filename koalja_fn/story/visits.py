@@ -13,7 +13,7 @@ from koalja_fn.registry.overview import TaskCounts
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.registry.rows import FormedRow
 from koalja_fn.story.passport import Limits, Visit
-from koalja_fn.story.telling import attempt_texts, remark_text, window_texts
+from koalja_fn.story.telling import attempt_texts, lookup_texts, remark_text, window_texts
 from koalja_fn.story.usually import usual_json, usual_text
 from koalja_fn.story.visiting import visit
 from koalja_fn.story.words import local, plural, positions, short, size
@@ -114,6 +114,7 @@ def _lines(log: Visits) -> Iterator[str]:
         for attempt in one.attempts:
             texts += attempt_texts(attempt, one.run_lines.get(attempt.version, ""))
         texts += [remark_text(remark) for remark in one.remarks]
+        texts += lookup_texts(one.lookups)
         texts += [f"[out: {text}]" for text in log.made[formed.id]]
         if one.made_more:
             texts.append("[out: and more]")

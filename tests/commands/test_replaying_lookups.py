@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -201,6 +202,7 @@ def test_new_code_gives_new_results_of_old_answers_with_nobody_there_to_ask(tmp_
     assert one["replayed"] == {"snapshot": snapshot_of(folder, old), "at": iso(old.lookup.at)}
     shown = koalja("trace", now, "-C", folder).stdout
     assert f"answered by {old.lookup.place}, replayed from snapshot 2 (" in shown
+    assert "replayed from snapshot 2 (" in koalja("visits", "predict", "-C", folder).stdout
     why = koalja("why", now, "-C", folder).stdout
     assert "recompute 1 made it again, with the recorded look-ups" in why
     assert "was answered otherwise" not in why
@@ -236,6 +238,10 @@ def test_an_answer_that_is_another_by_now_is_asked_for_without_the_option_only(t
         assert "predict asks lookup anew; --replay-lookups gives it the answers on record" in done.stderr
         assert results(folder) == ["new now\n!"]
         assert asked_for(folder)[0].lookup.replayed is None
+        why = koalja("why", values_of(folder)[0].id, "-C", folder).stdout
+        assert re.search(
+            r"POST /ask, was answered otherwise: 200 \S+, replayed from snapshot 1 .* -> 200 \S+$", why, re.M
+        )
         said[0] = b"later"
         edit(folder, NEW)
         assert replayed(folder) == {"again": 1}
