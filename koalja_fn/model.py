@@ -256,3 +256,12 @@ class AnnotatedValue:
     event_id: str = ""
     sequence: str = ""
     attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """One input of a snapshot: its values in order of arrival; the last `fresh` of them are new."""
+
+    input: str
+    values: tuple[AnnotatedValue, ...]
+    fresh: int

@@ -6,7 +6,8 @@ It is how a circuit travels: in the registry beside its rows, and in the note th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import Any
 
 from koalja_fn.model import Buffer, Circuit, Input, Output, Policy, Rate, Task, Wire
@@ -23,13 +24,13 @@ def plain_circuit(circuit: Circuit) -> dict[str, Any]:
 
 def plain_task(task: Task) -> dict[str, Any]:
     """A task as data."""
-    data: dict[str, Any] = _placeless(asdict(task))
+    data: dict[str, Any] = _placeless(task)
     return data
 
 
 def plain_wire(wire: Wire) -> dict[str, Any]:
     """A wire as data."""
-    data: dict[str, Any] = _placeless(asdict(wire))
+    data: dict[str, Any] = _placeless(wire)
     return data
 
 
@@ -61,8 +62,20 @@ def task_of(data: Mapping[str, Any]) -> Task:
 
 
 def _placeless(data: Any) -> Any:
+    """Dataclasses as what JSON can hold, all the way down, without where they stand in a text."""
+    names = _fields(data.__class__)
+    if names is not None:
+        return {name: _placeless(getattr(data, name)) for name in names}
     if isinstance(data, dict):
-        return {key: _placeless(value) for key, value in data.items() if key != "place"}
+        return {key: _placeless(value) for key, value in data.items()}
     if isinstance(data, list | tuple):
         return [_placeless(one) for one in data]
     return data
+
+
+@cache
+def _fields(kind: Any) -> tuple[str, ...] | None:
+    """A dataclass's fields that travel; None for any other type."""
+    if not is_dataclass(kind):
+        return None
+    return tuple(field.name for field in fields(kind) if field.name != "place")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _SHOWN = 5  # values of each wire
 _WIRES = 20
 _TAIL = 20  # lines of standard error
+_YOUNG = 100_000  # objects between two rounds of the collector
 _AT_ONCE = 64  # executions in pods; each task's own `concurrency` is less, mostly
 
 
@@ -94,6 +96,8 @@ def make(
         words = _words(jobs, sample, output, k=keep_going, n=dry_run, publish=publish, q=quiet)
         sys.exit(_on_cluster(str(path), wires, words, namespace, context))
     from koalja_fn.pull.asking import Options, ask
+
+    gc.set_threshold(_YOUNG)  # nearly all that is made here stays until the end
 
     def tell(text: str) -> None:
         if not (quiet or dry_run):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from koalja_fn import ids
 from koalja_fn.engine import backlog
+from koalja_fn.engine.naming import bring_back
 from koalja_fn.engine.plans import CircuitPlan, TaskPlan
-from koalja_fn.engine.purging import bring_back
 from koalja_fn.errors import Conflict, Full, KoaljaError, NotFound, StoreError
 from koalja_fn.model import AnnotatedValue, Circuit
 from koalja_fn.registry import Registry, purging, records, values

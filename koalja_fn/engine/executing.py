@@ -13,9 +13,9 @@ from koalja_fn.engine.calls import job_of
 from koalja_fn.engine.claiming import Claim, Ending, Fenced, Remark
 from koalja_fn.engine.keys import Answering
 from koalja_fn.engine.lineage import Lineage, lineage_of
+from koalja_fn.engine.naming import bring_back
 from koalja_fn.engine.noticing import Noticing
 from koalja_fn.engine.plans import CircuitPlan, TaskPlan
-from koalja_fn.engine.purging import bring_back
 from koalja_fn.engine.rebirth import Rebirth
 from koalja_fn.engine.reusing import CACHED, Found, Reuse, stayed
 from koalja_fn.errors import StoreError

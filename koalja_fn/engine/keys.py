@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from koalja_fn.ids import derive
-from koalja_fn.model import Circuit, Task
-from koalja_fn.program.locating import Located
+from koalja_fn.model import Circuit, Members, Task
+from koalja_fn.program.located import Located
 from koalja_fn.program.naming import ending
-from koalja_fn.registry.snapshots import Members
 
 Answering = Sequence[tuple[str, int, str]]
 """For each wire that is asked: the row of the service's snapshot that answers now, and its code's version."""

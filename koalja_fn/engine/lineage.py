@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from koalja_fn.registry.snapshots import Members
+from koalja_fn.model import Members
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from koalja_fn.errors import StoreError
 from koalja_fn.model import Circuit
 from koalja_fn.registry import Registry, overview, purging
-from koalja_fn.registry.purging import BACK, GOING, GONE, Purged, Row
+from koalja_fn.registry.purging import BACK, GOING, GONE, Row
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.store import Store
 
@@ -32,8 +31,6 @@ _PAGE = 500
 _DAY = 86_400_000_000
 _SECOND = 1_000_000
 
-
-T = TypeVar("T")
 Let = tuple[tuple[str, str], str, int]
 """What may go: circuit and wire, digest, size."""
 
@@ -239,43 +236,6 @@ class Purger:
         going = [row.digest for row in purging.hold(tx, [r.digest for r in rows]) if row.state == GOING]
         self._store.delete_many(going)
         purging.move(tx, going, GONE, self._registry.clock())
-
-
-def bring_back(registry: Registry, store: Store, digests: Iterable[str]) -> list[str]:
-    """Whoever just put payloads again may name them, if they are there; return those that are not."""
-    wanted = tuple(digests)
-
-    def step(tx: Transaction) -> list[str]:
-        rows = purging.hold(tx, wanted)
-        there = {row.digest for row in rows if row.state not in (GOING, GONE) or store.has(row.digest)}
-        purging.forget(tx, there)
-        return [row.digest for row in rows if row.digest not in there]
-
-    return registry.transact(step)
-
-
-def name(registry: Registry, store: Store, step: Callable[[Transaction], T]) -> T:
-    """Run a step that names payloads which were just put; those that were purged before are there again.
-
-    Raises:
-        StoreError: One was deleted at this moment.
-    """
-    while True:
-        try:
-            return registry.transact(step)
-        except Purged as purged:
-            lost = bring_back(registry, store, purged.digests)
-        if lost:
-            raise StoreError(
-                f"payload {lost[0]} was purged at this moment",
-                why="the same bytes were here before, and nobody needed them",
-                cure="do it again",
-            )
-
-
-def is_purged(registry: Registry, digest: str) -> bool:
-    """Whether a payload was purged, and not brought back."""
-    return registry.read(lambda tx: purging.state_of(tx, digest)) in (GOING, GONE)
 
 
 def _count(into: dict[tuple[str, str], Freed], found: Iterable[Let]) -> None:

@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 
 from koalja_fn.addresses import check_sink
+from koalja_fn.engine.naming import is_purged
 from koalja_fn.engine.plans import CircuitPlan
-from koalja_fn.engine.purging import is_purged
 from koalja_fn.engine.targets import target
 from koalja_fn.errors import StoreError
 from koalja_fn.model import AnnotatedValue, is_address

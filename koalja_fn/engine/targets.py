@@ -19,7 +19,7 @@ def target(pattern: str, folder: Path, value: AnnotatedValue) -> Path:
     A folder (`outbox/`) gets each value under its id. What comes from the value never leads to another
     folder: slashes in it become `_`.
     """
-    texts = sink_texts(value)
+    texts = sink_texts(value) if "{" in pattern or pattern.endswith("/") else {}
 
     def fill(found: re.Match[str]) -> str:
         return _harmless(texts[found[1]]) if found[1] in SINK_FIELDS else found[0]

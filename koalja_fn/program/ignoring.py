@@ -81,16 +81,15 @@ def _piece(found: re.Match[str]) -> str:
 
 
 class Ignoring:
-    """The rules that hold in a folder and all below it; each file of rules is read once.
+    """The rules that hold in a folder and all below it; each file of rules is read once, when it is asked.
 
     `more` are further lines, as if they stood at the end of the folder's own `.koaljaignore`.
     """
 
     def __init__(self, folder: Path, more: Iterable[str] = ()) -> None:
         self.folder = folder
+        self._more = tuple(more)
         self._rules: dict[tuple[str, str], tuple[Rule, ...]] = {}
-        last = FILES[0]
-        self._rules["", last] = (*self._read("", last), *rules(more))
 
     def leaves_out(self, inside: str, *, folder: bool) -> bool:
         """Whether a path, relative with slashes, is left out by itself, whatever the folders above it."""
@@ -140,7 +139,8 @@ class Ignoring:
 
     def _of(self, inside: str, file: str) -> tuple[Rule, ...]:
         if (inside, file) not in self._rules:
-            self._rules[inside, file] = self._read(inside, file)
+            more = self._more if (inside, file) == ("", FILES[0]) else ()
+            self._rules[inside, file] = (*self._read(inside, file), *rules(more))
         return self._rules[inside, file]
 
     def _read(self, inside: str, file: str) -> tuple[Rule, ...]:

@@ -15,6 +15,7 @@ from koalja_fn.model import Circuit, Task
 from koalja_fn.program.belonging import SCRIPTS, gather, of_wires
 from koalja_fn.program.ignoring import Ignoring
 from koalja_fn.program.interpreters import INTERPRETED, NoCode, command_of, has_interpreter, on_path
+from koalja_fn.program.located import Located as Located
 from koalja_fn.program.versions import Versions, mentioned_files
 from koalja_fn.wiring.names import normalised
 from koalja_fn.wiring.runline import RunLineError, split
@@ -23,26 +24,6 @@ _DATA = frozenset(
     {".koalja", ".json", ".csv", ".txt", ".md", ".yaml", ".yml", ".toml", ".log", ".lock", ".cfg"}
 )
 _SYSTEM = tuple(map(Path, ("/usr", "/bin", "/sbin", "/opt", "/nix")))
-
-
-@dataclass(frozen=True, slots=True)
-class Located:
-    """A task's code.
-
-    `command` are the words to run, placeholders left in; the first is an absolute path. `code` is the folder
-    that the program knows as its own, `program` the user's file (None where it came from PATH), `files` what
-    makes the `version` and an image. `explicit` says that the command is a run line, which may place the
-    files itself. `left_out` are files that look like secrets, relative to the code's folder.
-    """
-
-    task: str
-    command: tuple[str, ...]
-    code: Path
-    program: Path | None
-    files: tuple[Path, ...]
-    version: str
-    explicit: bool
-    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +48,7 @@ class Locator:
         self.circuit = circuit
         self.versions = Versions(folder, Ignoring(folder, of_wires(circuit)))
         self._commands: dict[Path, tuple[str, ...]] = {}
+        self._on_path: dict[str, str] = {}
         self._by_name: dict[str, list[Path]] = {}
         for path in sorted(folder.iterdir()):
             if not path.name.startswith(".") and path.suffix != ".koalja":
@@ -117,7 +99,7 @@ class Locator:
         if not words:
             raise NoCode("no-program", "the run line has no program", "write run = ./program {input}")
         program = _looked_up(words[0], base)
-        head = self._command(program) if program is not None else (str(on_path(words[0])),)
+        head = self._command(program) if program is not None else (self._of_path(words[0]),)
         named = {i + 1: path for i, path in _own_files(words, base)}
         rest = tuple(str(named.get(i, word)) for i, word in enumerate(words[1:], 1))
         main = program or next(iter(named.values()), None)
@@ -125,6 +107,11 @@ class Locator:
         direct = {path for path in direct if not any(path.is_relative_to(place) for place in _SYSTEM)}
         own = frozenset(f for path in direct for f in (path, *self.versions.imported(path)))
         return _Found((*head, *rest), base, main, own, explicit)
+
+    def _of_path(self, word: str) -> str:
+        if word not in self._on_path:
+            self._on_path[word] = str(on_path(word))
+        return self._on_path[word]
 
     def _command(self, program: Path) -> tuple[str, ...]:
         if program not in self._commands:

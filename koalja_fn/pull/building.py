@@ -17,25 +17,26 @@ from koalja_fn.pull.course import Course, Site
 from koalja_fn.pull.keys import Code
 from koalja_fn.pull.known import Known
 from koalja_fn.pull.planning import Plan
-from koalja_fn.pull.pool import Pool
+from koalja_fn.pull.pool import Answer, Pool
 from koalja_fn.pull.runs import Built, Damaged, Done, Execution
 from koalja_fn.pull.sampling import Sampler
+from koalja_fn.pull.writing import Sinks
 from koalja_fn.registry import making
 
 _PASSES = 5
 
 
-def build(site: Site, caller: Caller, plan: Plan, known: Known, run: int) -> Built:
-    """Bring the wanted wires up to date; `run` is this run's number.
+def build(site: Site, caller: Caller, plan: Plan, known: Known, sinks: Sinks, run: int) -> Built:
+    """Bring the wanted wires up to date, and write them where `to` says; `run` is this run's number.
 
     Raises:
-        StoreError: A source can't be read, or there is no room.
+        StoreError: A source can't be read, a result can't be written, or there is no room.
         NotFound: A source has no files to be sampled.
     """
-    return repeated(site, lambda: _pass(site, caller, plan, known, run))
+    return repeated(site, sinks, lambda: _pass(site, caller, plan, known, sinks, run))
 
 
-def repeated(site: Site, one_pass: Callable[[], Built]) -> Built:
+def repeated(site: Site, sinks: Sinks, one_pass: Callable[[], Built]) -> Built:
     """Go from the sources to the end, and once more where something on the way turned out to be damaged.
 
     Raises:
@@ -43,7 +44,10 @@ def repeated(site: Site, one_pass: Callable[[], Built]) -> Built:
     """
     for _ in range(_PASSES):
         try:
-            return one_pass()
+            built = one_pass()
+            if not site.options.dry:
+                sinks.rest(built.values)
+            return built
         except Damaged as damaged:
             _forget(site, damaged.value)
     raise StoreError(
@@ -74,7 +78,7 @@ def codes(site: Site, tasks: Sequence[Task], known: Known) -> dict[str, Code]:
     return made
 
 
-def _pass(site: Site, caller: Caller, plan: Plan, known: Known, run: int) -> Built:
+def _pass(site: Site, caller: Caller, plan: Plan, known: Known, sinks: Sinks, run: int) -> Built:
     options, found = site.options, site.found
     sampler = Sampler(
         found.circuit,
@@ -86,8 +90,8 @@ def _pass(site: Site, caller: Caller, plan: Plan, known: Known, run: int) -> Bui
         warn=options.told,
     )
     executor = Executor(site, caller)
-    with Pool(executor.execute, options.jobs) as pool:
-        course = Course(site, plan, codes(site, plan.tasks, known), sampler, pool, run)
+    with Pool(executor.serve, options.jobs, strict=not options.keep_going) as pool:
+        course = Course(site, plan, codes(site, plan.tasks, known), sampler, pool, sinks, run)
         built = course.go()
     known.remember()
     return built
@@ -101,16 +105,31 @@ class Executor:
         self._caller = caller
 
     def execute(self, execution: Execution) -> Done:
-        """Run it. Whatever goes wrong is in the answer."""
-        try:
-            return self._executed(execution)
-        except StoreError as error:
-            failure = Failure(execution.task.name, execution.number, str(error), "", None)
-            return Done(execution, failure=failure)
-        except BaseException as error:
-            return Done(execution, trouble=error)
+        """Run it; whatever goes wrong is in the answer."""
+        answers: list[Done] = []
+        self.serve(execution, answers.append)
+        return answers[0]
 
-    def _executed(self, execution: Execution) -> Done:
+    def serve(self, execution: Execution, answer: Answer) -> None:
+        """Run it, and answer. Whatever goes wrong is in the answer."""
+        result: Result | None = None
+        try:
+            done = self._before(execution)
+            if done is None:
+                result = self._caller.call(self._job(execution), self._site.stop)
+                done = self._after(execution, result)
+        except StoreError as error:
+            done = Done(
+                execution, failure=Failure(execution.task.name, execution.number, str(error), "", None)
+            )
+        except BaseException as error:
+            done = Done(execution, trouble=error)
+        answer(done)  # before the folder is cleared, for which nobody need wait
+        if result is not None and result.ok:
+            self._caller.discard(result)
+
+    def _before(self, execution: Execution) -> Done | None:
+        """The answer, where nothing need be run, or nothing can be."""
         meanwhile = self._meanwhile(execution) if self._site.shared else ()
         if meanwhile:
             return Done(execution, meanwhile, known=True)
@@ -118,16 +137,15 @@ class Executor:
             for value in member.values:
                 if not self._site.store.verify(value.digest):
                     return Done(execution, damaged=value)
-        result = self._caller.call(self._job(execution), self._site.stop)
+        return None
+
+    def _after(self, execution: Execution, result: Result) -> Done:
         if not result.ok:
             failure = Failure(
                 execution.task.name, execution.number, result.message, result.stderr, result.scratch
             )
             return Done(execution, failure=failure, cancelled=self._site.stop.is_set)
-        try:
-            values = self._values(execution, lineage_of(execution.members), result)
-        finally:
-            self._caller.discard(result)
+        values = self._values(execution, lineage_of(execution.members), result)
         return Done(execution, values, result.seconds)
 
     def _meanwhile(self, execution: Execution) -> tuple[AnnotatedValue, ...]:

@@ -10,9 +10,10 @@ import random
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
-from koalja_fn.engine.purging import bring_back, name
+from koalja_fn.engine.naming import bring_back, name
 from koalja_fn.model import AnnotatedValue, Task
 from koalja_fn.program.cancel import Cancel
 from koalja_fn.pull import keys
@@ -25,6 +26,7 @@ from koalja_fn.pull.pool import Pool
 from koalja_fn.pull.runs import Built, Damaged, Done, Execution, label
 from koalja_fn.pull.sampling import Sample, Sources
 from koalja_fn.pull.sharing import pushed
+from koalja_fn.pull.writing import Sinks
 from koalja_fn.registry import Registry, making
 from koalja_fn.registry.making import Made
 from koalja_fn.registry.registry import Transaction
@@ -71,6 +73,7 @@ class Course:
         codes: Mapping[str, Code],
         sampler: Sources,
         pool: Pool,
+        sinks: Sinks,
         run: int,
     ) -> None:
         self.values: dict[str, list[AnnotatedValue]] = {}
@@ -79,6 +82,7 @@ class Course:
         self._codes = codes
         self._sampler = sampler
         self._pool = pool
+        self._sinks = sinks
         self._run = run
         self._built = Built()
         self._places: dict[str, str] = {}
@@ -93,6 +97,7 @@ class Course:
                 self._readers.setdefault(wire, []).append(task)
         self._ready = [task for task in plan.tasks if not self._lacking[task.name]]
         self._unkept: list[tuple[Made, tuple[AnnotatedValue, ...]]] = []
+        self._befores: dict[str, dict[int, str]] | None = None
         self._lasts: dict[str, tuple[dict[int, str], int]] = {}
         self._committed = time.monotonic()
         self._closing = False
@@ -138,7 +143,10 @@ class Course:
 
     def _supply(self, wire: str, values: list[AnnotatedValue]) -> None:
         """A wire has all its values: tasks that lacked nothing else are ready."""
-        self.values[wire] = [replace(value, position=n) for n, value in enumerate(values)]
+        found = [v if v.position == n else replace(v, position=n) for n, v in enumerate(values)]
+        self.values[wire] = found
+        if wire in self._plan.wanted and not self._site.options.dry:
+            self._sinks.soon(wire, found)
         for task in self._readers.get(wire, ()):
             self._lacking[task.name] -= 1
             if not self._lacking[task.name]:
@@ -164,8 +172,9 @@ class Course:
         nodes = [self._formed(task) for task in ready]
 
         def look(tx: Transaction) -> None:
+            known = making.known(tx, [one.key for node in nodes for one in node.executions])
             for node in nodes:
-                self._find(tx, node)
+                self._find(tx, node, known)
 
         self._site.registry.read(look)
         for node in nodes:
@@ -192,37 +201,34 @@ class Course:
         ]
         return _Node(task, executions, {}, deque())
 
-    def _find(self, tx: Transaction, node: _Node) -> None:
+    def _find(self, tx: Transaction, node: _Node, keys_known: AbstractSet[str]) -> None:
         """What of a task is known, and for the rest why not."""
-        before: dict[int, str] | None = None
         for execution in node.executions:
-            values = making.values_of(tx, execution.key)
-            known = bool(values) or making.made(tx, execution.key) is not None
-            shared = None if known else pushed(tx, execution)
-            if shared is not None:
-                known, values = True, shared
             if node.task.cache is False:
                 node.waiting.append(replace(execution, why="it says `cache = off`"))
                 continue
+            known = execution.key in keys_known
+            values = making.values_of(tx, execution.key) if known else []
+            shared = None if known else pushed(tx, execution)
+            if shared is not None:
+                known, values = True, shared
             if known and node.task.outputs and all(self._site.store.has(value.digest) for value in values):
                 if shared is not None and not self._site.options.dry:
                     self._unkept.append((self._made(execution, 0.0), tuple(values)))
                 node.results[execution.number] = tuple(values)
                 self._built.cached += 1
                 continue
-            before = (
-                making.last(tx, self._site.found.circuit.name, node.task.name) if before is None else before
-            )
-            why = self._why(tx, node, execution, before, lost=known)
+            why = self._why(tx, node, execution, lost=known)
             node.waiting.append(replace(execution, why=why))
         if self._site.shared:
             random.shuffle(node.waiting)
 
-    def _why(
-        self, tx: Transaction, node: _Node, execution: Execution, before: Mapping[int, str], *, lost: bool
-    ) -> str:
+    def _why(self, tx: Transaction, node: _Node, execution: Execution, *, lost: bool) -> str:
         if lost:
             return "what it made is gone" if node.task.outputs else "a sink runs whenever it is asked for"
+        if self._befores is None:
+            self._befores = making.last(tx, self._site.found.circuit.name)
+        before = self._befores.get(node.task.name, {})
         earlier = making.made(tx, before[execution.number]) if execution.number in before else None
         if earlier is None:
             return "it was never made"
@@ -257,8 +263,10 @@ class Course:
         node = self._nodes[execution.task.name]
         node.running -= 1
         if done.trouble is not None and not self._closing:
+            self._pool.halt()
             raise done.trouble
         if done.damaged and not self._closing:
+            self._pool.halt()
             raise Damaged(done.damaged)
         if done.failure is not None:
             node.failed = True

@@ -29,7 +29,7 @@ from koalja_fn.pull.planning import Plan, plan
 from koalja_fn.pull.pool import Pool
 from koalja_fn.pull.publishing import place_all
 from koalja_fn.pull.runs import Built
-from koalja_fn.pull.writing import write_sinks
+from koalja_fn.pull.writing import Sinks
 from koalja_fn.registry import errands, making
 from koalja_fn.registry.registry import Transaction
 
@@ -57,16 +57,17 @@ def make_deployed(
         located = {name: one.code for name, one in whole.tasks.items()}
         found = Compiled(whole.circuit, whole.folder, located, {}, fresh=False)
         site = Site(registry, store, found, options, stop, shared=True)
+        sinks = Sinks(_addressed(found), store)
         if options.dry:
-            return answer_of(circuit, _built(site, whole, goal, places, 0), {})
+            return answer_of(circuit, _built(site, whole, goal, places, sinks, 0), {})
 
         def begin(tx: Transaction) -> int:
             errands.drop_old(tx, registry.clock())
             return making.begin_run(tx, circuit, registry.clock(), dict.fromkeys([*goal.wanted, *wanted]))
 
         run = registry.transact(begin)
-        built = _built(site, whole, goal, places, run)
-        answer = answer_of(circuit, built, write_sinks(_addressed(found), store, built.values))
+        built = _built(site, whole, goal, places, sinks, run)
+        answer = answer_of(circuit, built, sinks.written)
         if options.publish:
             count = place_all(site, whole, built.values)
             options.told(f"{count} published: readers take them up within a minute")
@@ -94,17 +95,21 @@ def _check(goal: Plan, places: Mapping[str, Place]) -> None:
             )
 
 
-def _built(site: Site, whole: CircuitPlan, goal: Plan, places: Mapping[str, Place], run: int) -> Built:
+def _built(
+    site: Site, whole: CircuitPlan, goal: Plan, places: Mapping[str, Place], sinks: Sinks, run: int
+) -> Built:
     codes = {
         task.name: Code(site.found.located[task.name], {}, places[task.name].image) for task in goal.tasks
     }
 
     def one_pass() -> Built:
         history = History(site.registry, whole, most=site.options.most)
-        with Pool(Errands(site, places, run).execute, site.options.jobs) as pool:
-            return Course(site, goal, codes, history, pool, run).go()
+        sent = Errands(site, places, run)
+        strict = not site.options.keep_going
+        with Pool(lambda one, answer: answer(sent.execute(one)), site.options.jobs, strict=strict) as pool:
+            return Course(site, goal, codes, history, pool, sinks, run).go()
 
-    return repeated(site, one_pass)
+    return repeated(site, sinks, one_pass)
 
 
 def _addressed(found: Compiled) -> Compiled:

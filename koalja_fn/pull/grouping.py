@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from koalja_fn.model import AnnotatedValue, Task
-from koalja_fn.registry.snapshots import Members
+from koalja_fn.model import AnnotatedValue, Members, Task
 from koalja_fn.snapshots import (
     Admitted,
     Arrival,

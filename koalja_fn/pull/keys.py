@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from koalja_fn.engine import keys
-from koalja_fn.model import Circuit, Task
-from koalja_fn.program.locating import Located
-from koalja_fn.registry.snapshots import Members
+from koalja_fn.model import Circuit, Members, Task
+from koalja_fn.program.located import Located
 
 _SHOWN = 3
 

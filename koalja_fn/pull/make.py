@@ -23,11 +23,10 @@ from koalja_fn.pull.looking import named_home
 from koalja_fn.pull.narrowing import narrowed
 from koalja_fn.pull.opening import Compiled, compiled, keep
 from koalja_fn.pull.planning import Plan, plan
-from koalja_fn.pull.publishing import publish
 from koalja_fn.pull.runs import Built
 from koalja_fn.pull.trail import Trail, leave
 from koalja_fn.pull.trailing import joined, trail_of
-from koalja_fn.pull.writing import write_sinks
+from koalja_fn.pull.writing import Sinks
 from koalja_fn.registry import making
 
 
@@ -74,17 +73,20 @@ def _make(
     ):
         site = Site(registry, store, found, options, stop, shared=isinstance(home, Shared))
         known = in_folder(state, named_home()) if site.shared else in_registry(registry)
+        sinks = Sinks(found, store)
         if options.dry:
-            built = build(site, caller, part, known, 0)
+            built = build(site, caller, part, known, sinks, 0)
             return _whole(answer_of(found.circuit.name, built, {}), part, goal, earlier)
         names = [*goal.wanted, *wanted]
         run = registry.transact(
             lambda tx: making.begin_run(tx, found.circuit.name, registry.clock(), dict.fromkeys(names))
         )
-        built = build(site, caller, part, known, run)
-        written = write_sinks(found, store, built.values)
+        built = build(site, caller, part, known, sinks, run)
+        written = sinks.written
         answer = _whole(answer_of(found.circuit.name, built, written), part, goal, earlier)
         if options.publish:
+            from koalja_fn.pull.publishing import publish
+
             count = publish(path, site, built.values)
             options.told(f"{count} published: readers take them up when the circuit runs")
         registry.transact(

@@ -13,7 +13,7 @@ from typing import Any
 
 from koalja_fn.model import Circuit
 from koalja_fn.plain import circuit_of, plain_circuit
-from koalja_fn.program.locating import Located
+from koalja_fn.program.located import Located
 from koalja_fn.pull.keeping import read, write
 from koalja_fn.pull.looking import candidates, listing, still, surroundings
 from koalja_fn.pull.stamps import settle, stamps
@@ -61,11 +61,12 @@ def _cached(path: Path, state: Path) -> Compiled | None:
 
 
 def _opened(path: Path) -> Compiled:
-    from koalja_fn.local.workplace import findings_error
     from koalja_fn.program.folder import open_circuit
 
     opened = open_circuit(path)
     if opened.circuit is None:
+        from koalja_fn.local.workplace import findings_error
+
         raise findings_error(opened)
     folder = opened.folder.resolve()
     watched = _watched(folder, opened.file, opened.circuit, opened.located)

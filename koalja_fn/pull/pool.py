@@ -1,23 +1,44 @@
-"""A pool of threads that run programs, as many as there is work for."""
+"""A pool of threads that run programs, as many as there is work for.
+
+Whoever decides is woken when the work runs out, when something went wrong, and now and then; not for each
+program that ended, since a thread's turn costs as much as the start of a small program.
+"""
 
 from __future__ import annotations
 
 import queue
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
 
+from koalja_fn.pull.asking import Failure
 from koalja_fn.pull.runs import Done, Execution
+
+_NOW_AND_THEN = 0.02  # seconds
+
+Answer = Callable[[Done], None]
+"""Called once by each execution, when its result is there; what it still clears away comes after."""
 
 
 class Pool:
-    """Threads that run programs. Used as a context: at its end they are gone."""
+    """Threads that run programs. Used as a context: at its end they are gone.
 
-    def __init__(self, execute: Callable[[Execution], Done], jobs: int) -> None:
+    Where it is `strict` nothing is begun after the first failure.
+    """
+
+    def __init__(
+        self, execute: Callable[[Execution, Answer], None], jobs: int, *, strict: bool = False
+    ) -> None:
         self._execute = execute
         self._work: queue.SimpleQueue[Execution | None] = queue.SimpleQueue()
-        self.done: queue.SimpleQueue[Done] = queue.SimpleQueue()
+        self._done: deque[Done] = deque()
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._jobs = jobs
+        self._strict = strict
+        self._halted = False
+        self._rung = 0.0
         self.under_way = 0
 
     def __enter__(self) -> Pool:
@@ -38,18 +59,36 @@ class Pool:
             self._threads.append(thread)
         self._work.put(execution)
 
+    def halt(self) -> None:
+        """Begin nothing more; what waits is answered as cancelled."""
+        self._halted = True
+
     def some(self) -> Iterator[Done]:
-        """Wait for an execution that ended; all that ended meanwhile come with it."""
-        first = True
-        while self.under_way:
-            try:
-                done = self.done.get(block=first)
-            except queue.Empty:
-                return
-            first = False
+        """Wait for executions that ended; all that ended meanwhile come with them."""
+        while self.under_way and not self._done:
+            self._bell.get()
+        while self._done:
             self.under_way -= 1
-            yield done
+            yield self._done.popleft()
 
     def _serve(self) -> None:
         while (execution := self._work.get()) is not None:
-            self.done.put(self._execute(execution))
+            if self._halted:
+                self._answer(_not_begun(execution))
+            else:
+                self._execute(execution, self._answer)
+
+    def _answer(self, done: Done) -> None:
+        if self._strict and not done.fine:
+            self._halted = True
+        self._done.append(done)
+        now = time.monotonic()
+        # Where work is left somebody takes it up, and answers later than this.
+        if not done.fine or now - self._rung > _NOW_AND_THEN or self._work.empty():
+            self._rung = now
+            self._bell.put(None)
+
+
+def _not_begun(execution: Execution) -> Done:
+    failure = Failure(execution.task.name, execution.number, "was not begun", "", None)
+    return Done(execution, failure=failure, cancelled=True)

@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from koalja_fn.engine.installing import install
+from koalja_fn.engine.naming import name as named
 from koalja_fn.engine.plans import CircuitPlan
-from koalja_fn.engine.purging import name as named
 from koalja_fn.model import AnnotatedValue
 from koalja_fn.program.folder import open_circuit
 from koalja_fn.pull.course import Site

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from koalja_fn.local.patterns import Pattern
-from koalja_fn.model import AnnotatedValue, Task
+from koalja_fn.model import AnnotatedValue, Members, Task
 from koalja_fn.pull.asking import Failure
 from koalja_fn.pull.sampling import Sample
-from koalja_fn.registry.snapshots import Members
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +68,11 @@ class Done:
     cancelled: bool = False
     trouble: BaseException | None = None
     known: bool = False
+
+    @property
+    def fine(self) -> bool:
+        """Whether what was asked for is there."""
+        return self.failure is None and self.damaged is None and self.trouble is None
 
 
 def label(execution: Execution) -> str:

@@ -8,13 +8,16 @@ from koalja_fn import ids
 from koalja_fn.engine.lineage import lineage_of
 from koalja_fn.model import AnnotatedValue
 from koalja_fn.pull.runs import Execution
-from koalja_fn.registry import caching, values
 from koalja_fn.registry.registry import Transaction
 
 
 def pushed(tx: Transaction, execution: Execution) -> list[AnnotatedValue] | None:
     """The outputs that push mode has on record under an execution's key, as values of pull mode."""
-    snapshot = caching.find(tx, execution.key) if execution.task.cache else None
+    if not execution.task.cache:
+        return None
+    from koalja_fn.registry import caching, values
+
+    snapshot = caching.find(tx, execution.key)
     if snapshot is None:
         return None
     lineage = lineage_of(execution.members)

@@ -14,7 +14,9 @@ Stamp = tuple[int, int, int, int]
 """Size, time of change of the content (ns), of the status (ns), inode."""
 
 GONE: Stamp = (-1, 0, 0, 0)
-_GRANULARITY = 20_000_000  # ns; file systems' clocks tick every 1 to 10 ms
+# ns; files are stamped by the kernel's coarse clock, which ticks every 1 to 10 ms.
+_COARSE = 5  # CLOCK_REALTIME_COARSE in linux/time.h
+_GRANULARITY = 2 * round(time.clock_getres(_COARSE) * 1e9)
 
 
 def stamp(path: str | os.PathLike[str]) -> Stamp:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from koalja_fn.model import AnnotatedValue
 from koalja_fn.registry import purging
 from koalja_fn.registry.registry import Transaction
 
+_PAGE = 500
 _VALUE = "id, made, circuit, wire, idx, digest, size, type, name, lineage, hops, at, path"
 
 
@@ -160,6 +161,16 @@ def forget(tx: Transaction, key: str) -> None:
     tx.run("DELETE FROM made WHERE id = ?", key)
 
 
+def known(tx: Transaction, keys: Sequence[str]) -> set[str]:
+    """Those of the keys under which an execution is kept."""
+    found: set[str] = set()
+    for begin in range(0, len(keys), _PAGE):
+        some = keys[begin : begin + _PAGE]
+        rows = tx.all(f"SELECT id FROM made WHERE id IN ({', '.join('?' * len(some))})", *some)
+        found.update(row[0] for row in rows)
+    return found
+
+
 def values_of(tx: Transaction, key: str) -> list[AnnotatedValue]:
     """What an execution made, by wire and index."""
     rows = tx.all(f"SELECT {_VALUE} FROM made_value WHERE made = ? ORDER BY wire, idx", key)
@@ -206,10 +217,12 @@ def _value(row: tuple[Any, ...]) -> AnnotatedValue:
     )
 
 
-def last(tx: Transaction, circuit: str, task: str) -> dict[int, str]:
-    """Which execution stood at each place of a task's snapshots when they were last made."""
-    rows = tx.all("SELECT number, made FROM made_last WHERE circuit = ? AND task = ?", circuit, task)
-    return {int(number): str(key) for number, key in rows}
+def last(tx: Transaction, circuit: str) -> dict[str, dict[int, str]]:
+    """For each task which execution stood at each place of its snapshots when they were last made."""
+    found: dict[str, dict[int, str]] = {}
+    for task, number, key in tx.all("SELECT task, number, made FROM made_last WHERE circuit = ?", circuit):
+        found.setdefault(task, {})[int(number)] = str(key)
+    return found
 
 
 def keep_last(tx: Transaction, circuit: str, task: str, keys: Mapping[int, str], count: int) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from koalja_fn.registry import lanes
 from koalja_fn.registry.registry import Transaction
 
 MARKED, GOING, GONE, BACK = "marked", "going", "gone", "back"
@@ -327,11 +326,13 @@ def named_among(tx: Transaction, digests: Sequence[str]) -> set[str]:
 
 def circuits(tx: Transaction) -> list[tuple[int, str, int]]:
     """All circuits, worlds of recomputes as such of their circuit: row, name, and whose model counts."""
+    from koalja_fn.registry.lanes import WORLD  # here, since each commit imports this module
+
     rows = tx.all("SELECT id, name FROM circuit ORDER BY id")
     named = {name: row for row, name in rows}
     found = []
     for row, name in rows:
-        of = str(name).partition(lanes.WORLD)[0]
+        of = str(name).partition(WORLD)[0]
         found.append((row, of, named.get(of, row)))
     return found
 

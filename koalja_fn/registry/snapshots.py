@@ -7,18 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from koalja_fn.model import AnnotatedValue
+from koalja_fn.model import Members as Members
 from koalja_fn.registry import values
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.registry.tasks import TaskRow
-
-
-@dataclass(frozen=True, slots=True)
-class Members:
-    """One input of a snapshot: its values in order of arrival; the last `fresh` of them are new."""
-
-    input: str
-    values: tuple[AnnotatedValue, ...]
-    fresh: int
 
 
 @dataclass(frozen=True, slots=True)

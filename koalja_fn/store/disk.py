@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from koalja_fn.errors import StoreError
@@ -31,14 +29,21 @@ _CURES = {
 }
 
 
-@contextmanager
-def explained(what: str) -> Iterator[None]:
+class explained:  # noqa: N801  # used as the functions of contextlib are, at a third of their time
     """Turn an OSError inside into a StoreError that says `what` failed, why, and what to try."""
-    try:
-        yield
-    except OSError as error:
-        cure = _CURES.get(error.errno or 0, "")
-        raise StoreError(what, why=error.strerror or repr(error), cure=cure) from error
+
+    __slots__ = ("_what",)
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            cure = _CURES.get(error.errno or 0, "")
+            raise StoreError(self._what, why=error.strerror or repr(error), cure=cure) from error
 
 
 def sync_folder(path: Path) -> None:

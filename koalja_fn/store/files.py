@@ -38,6 +38,7 @@ class FileStore:
 
     def __init__(self, root: Path, *, links: bool | None = None) -> None:
         self.root = root.absolute()
+        self._uri = self.root.as_uri()
         self._links = os.geteuid() != 0 if links is None else links
         self._counts = asdict(Moved())
         self._counting = threading.Lock()
@@ -84,14 +85,18 @@ class FileStore:
         """Store several files, with one wait for the disk for all small ones."""
         done: list[Stored | bytes] = []
         for path in paths:
-            with disk.explained(f"{path} can't be stored"), open(between.open_regular(path), "rb") as file:
-                before = os.fstat(file.fileno())
-                if before.st_size <= SMALL:
-                    data = file.read(SMALL + 1)
-                    between.check_unchanged(path, before, os.fstat(file.fileno()), len(data))
-                    done.append(data)
-                else:
-                    done.append(self._put_open(path, file.fileno(), before, take=take))
+            with disk.explained(f"{path} can't be stored"):
+                fd = between.open_regular(path)
+                try:
+                    before = os.fstat(fd)
+                    if before.st_size <= SMALL:
+                        data = os.read(fd, SMALL + 1)
+                        between.check_unchanged(path, before, os.fstat(fd), len(data))
+                        done.append(data)
+                    else:
+                        done.append(self._put_open(path, fd, before, take=take))
+                finally:
+                    os.close(fd)
         small = iter(self.put_many([data for data in done if isinstance(data, bytes)]))
         return [next(small) if isinstance(item, bytes) else item for item in done]
 
@@ -275,7 +280,7 @@ class FileStore:
 
     def _stored(self, name: str, size: int) -> Stored:
         place = f"small.db#{name}" if size <= SMALL else f"{name[:2]}/{name[2:]}"
-        return Stored(f"sha256:{name}", size, f"{self.root.as_uri()}/{place}")
+        return Stored(f"sha256:{name}", size, f"{self._uri}/{place}")
 
     def _count(self, **more: int) -> None:
         with self._counting:

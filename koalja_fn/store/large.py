@@ -29,13 +29,18 @@ class LargeFiles:
 
     def __init__(self, root: Path, incoming: Path) -> None:
         self.root = root
+        self._place = str(root)
         self._incoming = incoming
         self._numbers = itertools.count()
         self._known_folders: set[str] = set()
 
     def path(self, name: str) -> Path:
         """Where the payload lies if it is there."""
-        return self.root / name[:2] / name[2:]
+        return Path(self._path(name))
+
+    def _path(self, name: str) -> str:
+        """The same as text, which takes a tenth of the time."""
+        return f"{self._place}/{name[:2]}/{name[2:]}"
 
     def write(self, chunks: Iterable[bytes]) -> tuple[str, int, bool]:
         """Keep what `chunks` yields; return its name, its size, and whether it was new.
@@ -80,7 +85,7 @@ class LargeFiles:
             StoreError: Its bytes were changed.
         """
         try:
-            fd = os.open(self.path(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fd = os.open(self._path(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
         file = open(fd, "rb")  # noqa: SIM115  # the caller closes it
@@ -92,7 +97,7 @@ class LargeFiles:
     def size(self, name: str) -> int | None:
         """Return how many bytes the payload has; None if there is none, or a changed one."""
         try:
-            status = os.lstat(self.path(name))
+            status = os.lstat(self._path(name))
         except FileNotFoundError:
             return None
         if not stat.S_ISREG(status.st_mode):
@@ -106,7 +111,7 @@ class LargeFiles:
 
         One that has other bytes is set aside. One that was only touched gets its stamp back.
         """
-        path = self.path(name)
+        path = self._path(name)
         try:
             if os.lstat(path).st_mtime_ns == disk.STAMP:
                 return True

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from koalja_fn.engine.purging import name as named
+from koalja_fn.engine.naming import name as named
 from koalja_fn.engine.working import Post, Span, Worker
 from koalja_fn.program.calling import Caller
 from koalja_fn.program.cancel import Cancel

@@ -300,6 +300,27 @@ def test_a_failure_is_told_with_what_the_program_said_and_stops_what_follows(sho
     assert shop.texts(shop.make(), "c") == ["x"]
 
 
+def test_after_a_failure_nothing_more_is_started(shop: Workshop) -> None:
+    shop.program("broken", "exit 1")
+    wiring = "".join(f"(a) t{n} (o{n})\n    run = ./broken {{a}} {{out.o{n}}}\n" for n in range(20))
+    shop.wire(f"[w]\n{wiring}wire a\n    from = src/a.txt\n")
+    shop.source("src/a.txt", "x")
+    assert len(shop.make(jobs=1).failures) == 1
+    assert len(shop.ran()) == 1
+    assert len(shop.make(jobs=2, keep_going=True).failures) == 20
+
+
+def test_results_are_written_while_others_are_being_made(shop: Workshop) -> None:
+    shop.program("wait", 'until test -s "$2"; do sleep 0.02; done; cat "$1" > "$3"')
+    shop.wire(
+        "[w]\n(a) early (b)\n    run = ./copy {a} {out.b}\n"
+        f"(a) late (c)\n    run = ./wait {{a}} {shop.folder}/out/b.txt {{out.c}}\n    timeout = 60s\n"
+        "wire a\n    from = src/a.txt\nwire b\n    to = out/b.txt\n"
+    )
+    shop.source("src/a.txt", "x")
+    assert shop.texts(shop.make(), "c") == ["x"]
+
+
 def test_keep_going_makes_all_that_does_not_depend_on_the_failure(shop: Workshop) -> None:
     shop.program("broken", "exit 1")
     wiring = "".join(
