@@ -24,6 +24,7 @@ PINS = "wheels.txt"
 COMPILED = "compiled.txt"
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 """Of run images: for these there are compiled wheels."""
+_FITTING = ("psycopg_binary-", "obstore-")
 _TAGS = ("manylinux2014", "manylinux_2_17", "manylinux_2_28")
 _PACKAGE = Path(__file__).resolve().parents[1]
 _SHIPPED = _PACKAGE / "_shipped"
@@ -181,7 +182,7 @@ def _digest(home: Path) -> str:
 
     total = hashlib.sha256()
     for wheel in sorted(home.glob("*.whl")):
-        fitting = wheel.name.startswith("psycopg_binary-")
+        fitting = wheel.name.startswith(_FITTING)
         with zipfile.ZipFile(wheel) as archive:
             for name in sorted(
                 n for n in archive.namelist() if ".dist-info/" not in n and (fitting or not n.endswith(".so"))

@@ -20,6 +20,7 @@ from koalja_fn.errors import StoreError
 from koalja_fn.store.buckets import ABSENT, NO_CONDITIONS, PRESENT, Bucket, Clients, code_of, explained
 from koalja_fn.store.cache import Cache
 from koalja_fn.store.protocol import Moved, Stored, hex_of
+from koalja_fn.store.quick import LARGEST, Unsure, quick
 from koalja_fn.store.uploading import PART, Upload, send
 
 _LOOK_FIRST = 256 << 10  # above it asking whether it is there is cheaper than sending it in vain
@@ -34,6 +35,7 @@ class S3Store:
         self._cache = cache
         self._part = part
         self._clients = Clients(bucket)
+        self._quick = quick(bucket)
         self._conditions = True
         self._counts = asdict(Moved())
         self._counting = threading.Lock()
@@ -182,6 +184,12 @@ class S3Store:
 
     def _send(self, name: str, stored: Stored) -> bool:
         """Send an object; False if it was there already."""
+        if self._quick is not None and self._conditions and stored.size <= min(LARGEST, self._part):
+            with suppress(Unsure):
+                if self._quick.put(self._key(name), self._cache.files.read(stored.digest)):
+                    return True
+                if self._head(name) == stored.size:
+                    return False
         try:
             with self._cache.files.open(stored.digest) as body:
                 place = self.bucket.name, self._key(name)
@@ -233,6 +241,9 @@ class S3Store:
 
     def _get(self, name: str) -> Any:
         """The object's body; None where there is no object."""
+        if self._quick is not None:
+            with suppress(Unsure):
+                return self._quick.get(self._key(name))
         try:
             return self._client.get_object(Bucket=self.bucket.name, Key=self._key(name))["Body"]
         except Exception as error:
@@ -242,6 +253,9 @@ class S3Store:
 
     def _head(self, name: str) -> int | None:
         """The object's size; None where there is none."""
+        if self._quick is not None:
+            with suppress(Unsure):
+                return self._quick.size(self._key(name))
         with explained(self.bucket, f"look up sha256:{name}"):
             try:
                 return int(

@@ -13,6 +13,8 @@ import zipfile
 
 # Of all services' descriptions only those that the runtime speaks to; else 20 MB more in each image.
 SERVICES = ("s3", "sts", "sso", "sso-oidc", "sqs")
+# Wheels of what can't do without its compiled part.
+COMPILED = ("psycopg_binary-", "obstore-")
 # Compiled parts, and what tells with which tools a wheel was made.
 UNUSED = (".so", ".dist-info/RECORD", ".dist-info/WHEEL")
 
@@ -41,7 +43,7 @@ def main(wheels, layer):
 
 def unpack(wheel, lib, name):
     """Take a wheel's files; compiled speed-ups fit one Python only, and most of what we use does without."""
-    compiled = name.startswith("psycopg_binary-")
+    compiled = name.startswith(COMPILED)
     if compiled and not fits(name):
         return
     unused = UNUSED[1:] if compiled else UNUSED
@@ -64,8 +66,12 @@ def unpack(wheel, lib, name):
 
 def fits(name):
     """Whether a compiled wheel is for this Python on this kind of machine."""
-    tag = "cp{}{}".format(*sys.version_info[:2])
-    return f"-{tag}-{tag}-" in name and name.endswith(f"_{os.uname().machine}.whl")
+    tag, abi, _ = name.removesuffix(".whl").split("-")[-3:]
+    if not name.endswith(f"_{os.uname().machine}.whl"):
+        return False
+    if abi == "abi3":  # for that version and all later ones
+        return tag.startswith("cp3") and int(tag[3:]) <= sys.version_info[1]
+    return tag == abi == "cp{}{}".format(*sys.version_info[:2])
 
 
 def foreign(path):
