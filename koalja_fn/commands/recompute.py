@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import astuple, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from koalja_fn.commands.shared import emit_json, output_option, reports_errors
-from koalja_fn.errors import NotFound, UsageError
+from koalja_fn.errors import Busy, NotFound, UsageError
 
 if TYPE_CHECKING:
     from koalja_fn.engine.executing import Executed
@@ -22,8 +23,13 @@ if TYPE_CHECKING:
     from koalja_fn.engine.plans import CircuitPlan
     from koalja_fn.local.workplace import Workplace
     from koalja_fn.program.cancel import Cancel
+    from koalja_fn.registry import Registry
     from koalja_fn.registry.lanes import Recompute
     from koalja_fn.registry.registry import Transaction
+
+
+# A run that was killed has the folder for a moment longer.
+_PATIENCE = 5.0
 
 
 @click.command()
@@ -71,6 +77,9 @@ def recompute(
     the new results take the old ones' place, and the old ones are kept: `trace` tells of both. Results
     whose inputs come out as they were are kept. It may be interrupted: run it again, and it goes on.
 
+    A `run` that has the folder need not be stopped: it does the recompute beside its other work, and takes
+    values meanwhile.
+
     Programs that ask services ask them anew; with --replay-lookups they are told what is on record for
     their snapshots, and no service is started or asked. A request that was not made then has no answer:
     its snapshot becomes a dead letter, which says so.
@@ -85,7 +94,7 @@ def recompute(
 
     \b
     Exit status: 0 fine, or nothing to do; 3 the wiring has errors; 4 some results are dead letters now;
-    6 a run has the folder; 7 no such task, value or snapshot; 130 interrupted.
+    6 something else than a run has the folder; 7 no such task, value or snapshot; 130 interrupted.
     """
     if cluster is not None:
         raise UsageError(
@@ -93,47 +102,123 @@ def recompute(
             why="a recompute runs all programs in one place, and on a cluster each is in an image of its own",
             cure="recompute in a folder, or deploy under a new name and send the sources again",
         )
-    from koalja_fn.engine.lane.beginning import prospect
-    from koalja_fn.local import recomputing
-    from koalja_fn.local.workplace import open_workplace
-
     _refuse_shared(path)
-    with _cancelled_by_signals() as stop, open_workplace(path) as workplace:
-        registry, plan = workplace.registry, workplace.plan
-        left = recomputing.unfinished(registry, plan)
-        if left is not None and not dry_run:
-            if any((task, since, only_failed, effects, replay_lookups)):
-                raise UsageError(
-                    f"recompute {left.epoch} is not at its end",
-                    cure=f"koalja-fn recompute {path}, without options, goes on with it",
-                )
-            _say(quiet, f"recompute {left.epoch} goes on where it was")
-            found = left
-        else:
-
-            def look(tx: Transaction) -> Prospect:
-                at = _since(tx, plan, task, since) if since else 0
-                return prospect(
-                    tx,
-                    plan,
-                    task=task,
-                    since=at,
-                    only_failed=only_failed,
-                    effects=effects,
-                    replay_lookups=replay_lookups,
-                )
-
-            wanted = registry.read(look)
-            if dry_run or not wanted.tasks:
-                _show(wanted, output)
-                return
-            for note in wanted.notes:
-                _say(quiet, f"note: {note}")
-            found = recomputing.begun(registry, plan, wanted)
-        done = _run(workplace, found, stop, quiet, jobs)
+    asked = Asked(task, since, only_failed, effects, replay_lookups)
+    with _cancelled_by_signals() as stop:
+        done = _recomputed(path, asked, _Talk(dry_run, quiet, output, places_of(jobs)), stop)
+    if done is None:
+        return
     _report(done, output)
     if any(counts.get("dead") for counts in done.told["tasks"].values()):
         sys.exit(4)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the options ask for."""
+
+    task: str | None
+    since: str | None
+    only_failed: bool
+    effects: bool
+    replay_lookups: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Talk:
+    """How it is done, and told."""
+
+    dry_run: bool
+    quiet: bool
+    output: str
+    jobs: int
+
+
+def places_of(jobs: int | None) -> int:
+    """How many programs may run at once."""
+    from koalja_fn.local.session import places
+
+    return places(jobs)
+
+
+def _recomputed(path: Path, asked: Asked, talk: _Talk, stop: Cancel) -> Recompute | None:
+    """How it came out; None where there was nothing to do, or nothing is to be done.
+
+    Who has the folder does it: this process, or the `run` that serves it. Where that is killed meanwhile,
+    this process goes on with it.
+    """
+    from koalja_fn.local.beside import Beside
+    from koalja_fn.local.workplace import open_workplace
+
+    begun: Recompute | None = None
+    while True:
+        try:
+            with open_workplace(path, patience=_PATIENCE if begun else 0.0) as workplace:
+                found = begun or _begun(path, workplace.registry, workplace.plan, asked, talk)
+                if found is None:
+                    return None
+                return _run(workplace, found, stop, talk)
+        except Busy:
+            beside = Beside.of(path)
+            if beside is None:
+                raise
+        with beside:
+            begun = begun or _begun(path, beside.registry, beside.plan, asked, talk)
+            if begun is None:
+                return None
+            _say(talk.quiet, "the run that has the folder does it")
+            done = beside.wait(begun, stop, lambda left: _say(talk.quiet, f"{left} to go"))
+        if stop.is_set:
+            click.echo("koalja-fn: nobody waits for it any more, but the run goes on with it", err=True)
+            sys.exit(130)
+        if done is not None and done.state != "done":
+            raise UsageError(
+                f"recompute {done.epoch} was {done.state}",
+                why=str(done.told.get("why", "")),
+                cure=f"koalja-fn recompute {path} begins a new one",
+            )
+        if done is not None:
+            return done
+
+
+def _begun(path: Path, registry: Registry, plan: CircuitPlan, asked: Asked, talk: _Talk) -> Recompute | None:
+    """A recompute to be done: one that was left, or a new one; None where there is nothing to do.
+
+    Raises:
+        UsageError: One was left, and something else is asked for.
+    """
+    from koalja_fn.engine.lane.beginning import prospect
+    from koalja_fn.local import recomputing
+
+    left = recomputing.unfinished(registry, plan)
+    if left is not None and not talk.dry_run:
+        if any(astuple(asked)):
+            raise UsageError(
+                f"recompute {left.epoch} is not at its end",
+                cure=f"koalja-fn recompute {path}, without options, goes on with it",
+            )
+        _say(talk.quiet, f"recompute {left.epoch} goes on where it was")
+        return left
+
+    def look(tx: Transaction) -> Prospect:
+        at = _since(tx, plan, asked.task, asked.since) if asked.since else 0
+        return prospect(
+            tx,
+            plan,
+            task=asked.task,
+            since=at,
+            only_failed=asked.only_failed,
+            effects=asked.effects,
+            replay_lookups=asked.replay_lookups,
+        )
+
+    wanted = registry.read(look)
+    if talk.dry_run or not wanted.tasks:
+        _show(wanted, talk.output)
+        return None
+    for note in wanted.notes:
+        _say(talk.quiet, f"note: {note}")
+    return recomputing.begun(registry, plan, wanted)
 
 
 def _refuse_shared(path: Path) -> None:
@@ -153,13 +238,12 @@ def _refuse_shared(path: Path) -> None:
         )
 
 
-def _run(workplace: Workplace, found: Recompute, stop: Cancel, quiet: bool, jobs: int | None) -> Recompute:
+def _run(workplace: Workplace, found: Recompute, stop: Cancel, talk: _Talk) -> Recompute:
     from koalja_fn.local import recomputing
     from koalja_fn.local.display import line
-    from koalja_fn.local.session import places
 
     def settled(progress: Progress) -> None:
-        if not quiet and (progress.left % 100 == 0):
+        if not talk.quiet and (progress.left % 100 == 0):
             click.echo(f"{progress.task}: {progress.left} left", err=True)
 
     def ended(executed: Executed) -> None:
@@ -167,7 +251,7 @@ def _run(workplace: Workplace, found: Recompute, stop: Cancel, quiet: bool, jobs
             click.echo(line(executed), err=True)
 
     ears = recomputing.Ears(settled, ended, lambda text: click.echo(text, err=True))
-    done = recomputing.recompute(workplace, found, ears, stop, places(jobs))
+    done = recomputing.recompute(workplace, found, ears, stop, talk.jobs)
     if done is None:
         click.echo("koalja-fn: interrupted; run it again, and it goes on", err=True)
         sys.exit(130)

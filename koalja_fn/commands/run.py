@@ -181,7 +181,7 @@ def _run_on(
 
     @app.post("/-/ring")
     def ring() -> tuple[str, int]:
-        session.engine.ring_all()
+        session.ring_all()
         return "", 204
 
     server = Server(app, spool=spool, port=port, express=Express(session.intake, told=told))
@@ -192,6 +192,7 @@ def _run_on(
             f"can't listen on 127.0.0.1:{port}", why=error.strerror or str(error), cure="leave --port out"
         ) from error
     session.start()
+    session.serve()
     session.announce(server.url)
     display.say(f"{workplace.plan.circuit.name} listens at {server.url}; ^C ends it")
     display.begin(session)

@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from koalja_fn import ids
 from koalja_fn.engine import backlog
+from koalja_fn.engine.attaching import moved
 from koalja_fn.engine.naming import bring_back
 from koalja_fn.engine.plans import CircuitPlan, TaskPlan
 from koalja_fn.errors import Conflict, Full, KoaljaError, NotFound, StoreError
@@ -20,6 +22,8 @@ from koalja_fn.registry.purging import Purged
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.registry.values import End
 from koalja_fn.store import Store, Stored
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,10 @@ class _Candidate:
     id: str
 
 
+class Moved(Exception):
+    """Another row stands for a wire by now: a recompute has put it there."""
+
+
 class Intake:
     """The way in: what it accepts is durable, all of a call or none of it.
 
@@ -103,7 +111,7 @@ class Intake:
         ]
         again = [offer.payload for offer in offers]
         try:
-            receipts = self._named(lambda tx: arrive(tx, self._registry.clock, self._plan, candidates), again)
+            receipts = self._in_place(partial(self._arrived, candidates, again))
         except ConflictingEvent as conflict:
             self._registry.transact(partial(self._refuse, conflict))
             raise conflict.error() from None
@@ -143,15 +151,17 @@ class Intake:
         while candidates:
             rest = list(candidates.values())
             try:
-                receipts = self._named(
-                    lambda tx, rest=rest: arrive(tx, self._registry.clock, self._plan, rest),  # type: ignore[misc]
-                    again,
-                )
+                receipts = self._in_place(partial(self._arrived, rest, again))
             except ConflictingEvent as conflict:
                 candidates = {n: one for n, one in candidates.items() if one is not conflict.candidate}
             else:
                 return dict(zip(candidates, receipts, strict=True))
         return {}
+
+    def _arrived(
+        self, candidates: Sequence[_Candidate], again: Sequence[bytes | Path], plan: CircuitPlan
+    ) -> list[Receipt]:
+        return self._named(lambda tx: arrive(tx, self._registry.clock, plan, candidates), again)
 
     def observe(self, wire: str, path: Path, *, name: str | None = None) -> Receipt | None:
         """Take a file of an in-tray that is new, or has changed since it was last seen.
@@ -165,16 +175,20 @@ class Intake:
             Conflict: Somebody else has sent an event with the file's identity; the file is seen by now.
             Full: A reader's backlog is full; look again later.
         """
-        status = path.stat()
         known_as = _as_text(name or str(path))
+        return self._in_place(lambda plan: self._observed(plan, wire, path, known_as))
+
+    def _observed(self, plan: CircuitPlan, wire: str, path: Path, known_as: str) -> Receipt | None:
+        row = plan.wires[wire]
+        status = path.stat()
         stamp = (status.st_size, status.st_mtime_ns, status.st_ino)
-        seen = self._registry.read(lambda tx: records.seen(tx, self._plan.wires[wire], known_as))
+        seen = self._registry.read(lambda tx: records.seen(tx, row, known_as))
         if seen and seen.stamp == stamp:
             return None
         stored = self._store.put_file(path)
         if seen and seen.digest == stored.digest:
             now_seen = records.Seen(*stamp, stored.digest, seen.changes)
-            self._registry.transact(lambda tx: records.see(tx, self._plan.wires[wire], known_as, now_seen))
+            self._registry.transact(lambda tx: records.see(tx, row, known_as, now_seen))
             return None
         changes = (seen.changes if seen else 0) + 1
         offer = Offer(
@@ -189,11 +203,11 @@ class Intake:
         candidate = self._candidate(offer, stored)
 
         def see(tx: Transaction) -> None:
-            records.see(tx, self._plan.wires[wire], known_as, records.Seen(*stamp, stored.digest, changes))
+            records.see(tx, row, known_as, records.Seen(*stamp, stored.digest, changes))
 
         def step(tx: Transaction) -> list[Receipt]:
             see(tx)
-            return arrive(tx, self._registry.clock, self._plan, [candidate])
+            return arrive(tx, self._registry.clock, plan, [candidate])
 
         def refuse(tx: Transaction, conflict: ConflictingEvent) -> None:
             see(tx)
@@ -206,6 +220,15 @@ class Intake:
             raise conflict.error() from None
         self._ring({wire})
         return receipt
+
+    def _in_place(self, step: Callable[[CircuitPlan], T]) -> T:
+        """Do something by the plan; again where a recompute has put other rows in its places meanwhile."""
+        while True:
+            plan = self._plan
+            try:
+                return step(plan)
+            except Moved:
+                self._plan = self._registry.read(partial(moved, plan=plan))
 
     def _named(
         self, step: Callable[[Transaction], list[Receipt]], again: Sequence[bytes | Path]
@@ -336,11 +359,14 @@ def arrive(
     Raises:
         ConflictingEvent: An id is known with another digest; nothing is placed.
         Full: A reader's backlog is full; nothing is placed.
+        Moved: The plan is one of before a recompute; nothing is placed.
         Purged: A payload is purged, or was; nothing is placed.
     """
     wires = sorted({c.offer.wire for c in candidates})
     sparing = purging.watch(tx, [c.stored.digest for c in candidates])
     ends, known = values.hold_and_look(tx, [plan.wires[wire] for wire in wires], [c.id for c in candidates])
+    if any(end.circuit != plan.id for end in ends.values()):
+        raise Moved
     full = backlog.full_reader(tx, plan, wires)
     if full is not None:
         raise _full(full)

@@ -63,6 +63,17 @@ def attach(tx: Transaction, name: str, codes: Mapping[str, Located], folder: Pat
     return Attached(replace(whole, cyclic=cyclic_wires(whole)), versions)
 
 
+def moved(tx: Transaction, plan: CircuitPlan) -> CircuitPlan:
+    """A circuit's plan with the rows of now: a recompute puts others in the places of tasks and wires."""
+    wires = tasks.wires(tx, plan.id)
+    rows = {row.name: row.id for row in tasks.of_circuit(tx, plan.id)}
+    plans = {
+        name: replace(one, id=rows[name], wires={wire: wires[wire] for wire in one.wires})
+        for name, one in plan.tasks.items()
+    }
+    return replace(plan, wires={name: wires[name] for name in plan.wires}, tasks=plans)
+
+
 def elsewhere(task: str, version: str, folder: Path) -> Located:
     """The code of a task that another process runs: its version is known, and nothing else."""
     return Located(task, (), folder, None, (), version, explicit=False)

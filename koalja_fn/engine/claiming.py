@@ -92,6 +92,8 @@ def claim(
     places = min(most, plan.task.concurrency - at_hand.running)
     if places <= 0 or at_hand.generation != plan.generation:
         return []
+    if at_hand.held > now:
+        return []  # a recompute is about to take the task's place
     now = max(now, at_hand.latest)  # what another process has just formed is due, whatever its clock says
     found = [s for s in at_hand.following[:places] if s.state == "ready" and s.due <= now]
     if not found or backlog.full_reader(tx, circuit, plan.task.output_wires) is not None:
@@ -109,7 +111,7 @@ def claim(
 
 
 def complete(
-    tx: Transaction, clock: Callable[[], int], circuit: CircuitPlan, claim: Claim, ending: Ending
+    tx: Transaction, clock: Callable[[], int], _: CircuitPlan, claim: Claim, ending: Ending
 ) -> set[str]:
     """Commit an execution: its outputs, their places on their wires, and `done`. Return the wires.
 
@@ -126,10 +128,11 @@ def complete(
     placed: dict[str, list[AnnotatedValue]] = {}
     for value in ending.values:
         placed.setdefault(value.wire, []).append(value)
-    ends = values.hold(tx, [circuit.wires[wire] for wire in placed])
+    rows = claim.plan.wires
+    ends = values.hold(tx, [rows[wire] for wire in placed])
     sparing()
     for wire, outputs in placed.items():
-        place(tx, clock, circuit.wires[wire], ends[circuit.wires[wire]], outputs, claim.rid)
+        place(tx, clock, rows[wire], ends[rows[wire]], outputs, claim.rid)
     record(tx, now, claim, ending, "done")
     if ending.key:
         caching.keep(tx, ending.key, claim.rid)

@@ -35,7 +35,7 @@ class Formation:
 
 
 class Stale(Exception):
-    """The task was rewired: a runtime of an older generation forms and claims no more."""
+    """The task was rewired, or a recompute has put another row in its place: plans of before form no more."""
 
 
 def form(
@@ -46,10 +46,10 @@ def form(
     `remembered` spares reading the core's state where it is still the last one.
 
     Raises:
-        Stale: The task has another generation than the plan.
+        Stale: The task has another generation than the plan, or is not in the circuit any more.
     """
     row, links = tasks.lock_with_links(tx, plan.id)
-    if row.generation != plan.generation:
+    if row.generation != plan.generation or row.retired:
         raise Stale(plan.name)
     if not plan.streams:
         return _form_scheduled(tx, max(clock(), row.latest), plan, row)
@@ -72,8 +72,8 @@ def form(
     if events or freed:
         step = Step(plan, row, links, taken, now, state, when)
         head = record(tx, step, [(events, outcomes), ([Free()] if freed else [], freed_outcomes)])
-        return Formation(formed, more, when, Remembered(head, state))
-    return Formation(0, more, when, Remembered(row.log_head, state))
+        return Formation(formed, more, when, Remembered(head, state, row.id))
+    return Formation(0, more, when, Remembered(row.log_head, state, row.id))
 
 
 def _idle(tx: Transaction, task: int) -> bool:

@@ -16,10 +16,11 @@ from koalja_fn.snapshots import Event, Free, Outcome, Spec, State, Time, advance
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """The core's state as it was after record `seq` of the log."""
+    """The core's state as it was after record `seq` of the log of a task, which is known by its row."""
 
     seq: int
     state: State
+    task: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Wiring:
 
 def current_state(tx: Transaction, spec: Spec, row: TaskRow, remembered: Remembered | None) -> State:
     """The core's state now: as remembered, or the last checkpoint and the log behind it."""
-    if remembered is not None and remembered.seq == row.log_head:
+    if remembered is not None and (remembered.task, remembered.seq) == (row.id, row.log_head):
         return remembered.state
     state = State.from_json(row.state)
     for record in tasks.log_after(tx, row.id, row.state_at):

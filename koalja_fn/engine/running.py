@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from koalja_fn.engine import claiming, forming
+from koalja_fn.engine.attaching import moved
 from koalja_fn.engine.claiming import Claim, Ending
 from koalja_fn.engine.executing import Executed, Executor
 from koalja_fn.engine.plans import CircuitPlan, TaskPlan
@@ -47,6 +48,7 @@ class _Step:
     again: set[str] = field(default_factory=set)
     left: set[str] = field(default_factory=set)
     formed: int = 0
+    stale: bool = False
 
 
 class Engine:
@@ -61,6 +63,7 @@ class Engine:
         trouble: Called with what went wrong in the engine itself; the engine goes on.
         services: Its long-running programs, and whom programs may ask, where it has any.
         say: Called with what a person should know.
+        moved: Called with the plan as it is now, after a recompute has put other rows in its places.
     """
 
     def __init__(
@@ -75,7 +78,9 @@ class Engine:
         services: Services | None = None,
         say: Callable[[str], None] = lambda _: None,
         freshness: Freshness | None = None,
+        moved: Callable[[CircuitPlan], None] = lambda _: None,
     ) -> None:
+        self._moved = moved
         self._freshness = freshness
         self._services = services
         self._say = say
@@ -115,15 +120,20 @@ class Engine:
             thread.start()
             self._threads.append(thread)
         if self._services is not None:
-            self._services.start(Talk(self._ended, self._say, self._trouble, self._ring_tasks))
+            self._services.start(Talk(self._ended, self._say, self._trouble, self.ring_tasks))
+
+    @property
+    def circuit(self) -> CircuitPlan:
+        """The circuit as it is worked on now: its rows, and its code."""
+        return self._circuit
 
     def ring(self, wires: Iterable[str]) -> None:
         """There is something new on these wires."""
-        self._ring_tasks(plan.name for plan in self._circuit.readers(set(wires)))
+        self.ring_tasks(plan.name for plan in self._circuit.readers(set(wires)))
 
     def ring_all(self) -> None:
         """There may be something new anywhere."""
-        self._ring_tasks(self._circuit.tasks)
+        self.ring_tasks(self._circuit.tasks)
 
     def wait_until_idle(
         self, interrupted: Callable[[], bool] = lambda: False, patience: float = PATIENCE
@@ -192,7 +202,7 @@ class Engine:
             except Exception as error:
                 self._stuck = (self._stuck[0] if self._stuck else now, error)
                 self._trouble(error)
-                self._ring_tasks(rung)
+                self.ring_tasks(rung)
                 time.sleep(_SWEEP)
 
     def _claimable(self) -> bool:
@@ -214,6 +224,8 @@ class Engine:
                 self._ready |= wanted
             raise
         self._remembered |= step.remembered
+        if step.stale:
+            self._move()
         with self._bell:
             self._rung |= step.again
             self._ready |= step.left
@@ -228,6 +240,16 @@ class Engine:
             self._work.put(claim)
         if self._services is not None:
             self._services.wake(wanted)
+
+    def _move(self) -> None:
+        """A recompute may have put other rows in the places of tasks and wires: work on those."""
+        now = self._registry.read(partial(moved, plan=self._circuit))
+        if now != self._circuit:
+            self._circuit = now
+            self._moved(now)
+            with self._bell:
+                self._due.clear()
+            self.ring_all()
 
     def _refresh(self, names: Iterable[str]) -> None:
         """Take the code of tasks as it is now: an execution says by which version it was done.
@@ -257,6 +279,7 @@ class Engine:
         try:
             formation = forming.form(tx, self._registry.clock, plan, self._remembered.get(plan.name))
         except forming.Stale:
+            step.stale = True
             return
         step.formed += formation.formed
         if formation.remembered is not None:
@@ -417,7 +440,8 @@ class Engine:
         state, outcomes = advance(plan.spec, remembered.state, [Time(at)])
         return any(isinstance(outcome, Formed) for outcome in outcomes) or eager(plan.spec, state)
 
-    def _ring_tasks(self, names: Iterable[str]) -> None:
+    def ring_tasks(self, names: Iterable[str]) -> None:
+        """There may be something to do for some tasks, or other code of theirs."""
         with self._bell:
             self._rung.update(names)
             self._bell.notify()

@@ -122,8 +122,8 @@ class Services:
             if name in self._services:
                 self._services[name].wake()
 
-    def renew(self, circuit: CircuitPlan, elsewhere: Elsewhere) -> None:
-        """The circuit was installed anew: what is started from now on is started so."""
+    def renew(self, circuit: CircuitPlan, elsewhere: Elsewhere | None) -> None:
+        """The circuit was installed anew, or moved: what is started from now on is started so."""
         self.circuit, self.elsewhere = circuit, elsewhere
         for name, service in self._services.items():
             if name in circuit.tasks:
@@ -233,7 +233,10 @@ class _Service:
         if self._live is not None and self._live.serving.is_over:
             live, self._live = self._live, None
             self.switch.down(live.target)
-            self._died(live)
+            if live.claim.plan.id == self.plan.id:
+                self._died(live)
+            else:
+                self._put_down(live)
         if not self._all.is_ready(self.plan):
             self.why = "a service that it asks has no process"
             return None
@@ -280,15 +283,17 @@ class _Service:
         if at_hand.generation != plan.generation:
             return None
         now = max(self._registry.clock(), at_hand.latest)
-        found = services.newest(tx, plan.id, "ready")
-        if found is not None and self._live is not None and found.number < self._live.claim.number:
-            self._supersede(tx, self._live.claim.number, now)
+        found, live = services.newest(tx, plan.id, "ready"), self._live
+        if live is not None and live.claim.plan.id != plan.id:
+            live = None  # a recompute has replaced what it serves: it goes on until there is another
+        if found is not None and live is not None and found.number < live.claim.number:
+            self._supersede(tx, live.claim.number, now)
             return None
         if found is None:
-            found = self._last(tx, now) if self._live is None and not at_hand.running else None
+            found = self._last(tx, now) if live is None and not at_hand.running else None
         if found is None:
             # Somebody else is starting it; if that one was killed its claim runs out.
-            waits = elsewhere is not None and self._live is None
+            waits = elsewhere is not None and live is None
             return standing.of_task(tx, plan.id).lease if waits else None
         if found.due > now:
             return found.due
@@ -468,7 +473,7 @@ class _Service:
         if asked:
             claim = live.claim
             self._registry.transact(
-                lambda tx: lookups.record(tx, self.plan.id, claim.rid, claim.attempt, asked)
+                lambda tx: lookups.record(tx, claim.plan.id, claim.rid, claim.attempt, asked)
             )
 
     def _died(self, live: _Live) -> None:

@@ -87,6 +87,12 @@ class Sinks:
             thread.join()
         self.close()
 
+    def move(self, circuit: CircuitPlan) -> None:
+        """A recompute has put other rows in the places of wires: those are written out from now on."""
+        self._circuit = circuit
+        for bell in self._bells.values():
+            bell.set()
+
     def close(self) -> None:
         """Let go of connections."""
         for outlet in self._outlets.values():

@@ -1,28 +1,39 @@
-"""Recompute in a folder: a lane is begun or gone on with, run to its end, and put in force."""
+"""Recompute in a folder: a lane is begun or gone on with, run to its end, and put in force.
+
+A process that has the folder for itself does it with a caller and services of its own (`recompute`); a `run`
+does it beside its other work, with those that it has (`driven`, see `updating.py`).
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
 
-from koalja_fn.engine.executing import Executed, Lookups
+from koalja_fn.engine import claiming
+from koalja_fn.engine.attaching import moved
+from koalja_fn.engine.claiming import Claim
+from koalja_fn.engine.executing import Executed
 from koalja_fn.engine.lane.beginning import Options, Prospect, begin, prospect
 from koalja_fn.engine.lane.choosing import reach
+from koalja_fn.engine.lane.driving import Usurped
 from koalja_fn.engine.lane.recorded import Recorded
 from koalja_fn.engine.lane.running import Lane, Progress
-from koalja_fn.engine.plans import CircuitPlan
+from koalja_fn.engine.plans import CircuitPlan, TaskPlan, asked_wires
 from koalja_fn.engine.serving import Services, Talk, services_of
 from koalja_fn.engine.sinking import Sinks
-from koalja_fn.errors import ProgramError
+from koalja_fn.errors import Busy, ProgramError
 from koalja_fn.local.workplace import Workplace
 from koalja_fn.lookups import Proxy
 from koalja_fn.program.calling import Caller
 from koalja_fn.program.cancel import Cancel
-from koalja_fn.registry import Registry, lanes, tasks
+from koalja_fn.program.freshness import Freshness
+from koalja_fn.registry import Registry, lanes, snapshots
 from koalja_fn.registry.lanes import Recompute
 from koalja_fn.registry.registry import Transaction
+from koalja_fn.store import Store
 
 _LOOK = 0.1
 
@@ -93,6 +104,9 @@ def before_run(
 
     try:
         done = recompute(workplace, found, Ears(lambda _: None, ended_badly, say), cancel, jobs)
+    except (Busy, Usurped) as busy:
+        say(f"recompute {found.epoch} is done elsewhere: {busy.why}")
+        return workplace
     finally:
         over.set()
         watcher.join()
@@ -100,7 +114,7 @@ def before_run(
     if done is None:
         return None
     say(f"recompute {found.epoch} is in force")
-    return replace(workplace, plan=switched(registry, plan))
+    return replace(workplace, plan=registry.read(partial(moved, plan=plan)))
 
 
 def _pass_on(stop: threading.Event, over: threading.Event, cancel: Cancel) -> None:
@@ -108,21 +122,6 @@ def _pass_on(stop: threading.Event, over: threading.Event, cancel: Cancel) -> No
         if stop.wait(_LOOK):
             cancel.set()
             return
-
-
-def switched(registry: Registry, plan: CircuitPlan) -> CircuitPlan:
-    """A circuit's plan with the rows that its tasks and wires have now."""
-
-    def look(tx: Transaction) -> CircuitPlan:
-        wires = tasks.wires(tx, plan.id)
-        rows = {row.name: row.id for row in tasks.of_circuit(tx, plan.id)}
-        plans = {
-            name: replace(one, id=rows[name], wires={wire: wires[wire] for wire in one.wires})
-            for name, one in plan.tasks.items()
-        }
-        return replace(plan, wires={name: wires[name] for name in plan.wires}, tasks=plans)
-
-    return registry.read(look)
 
 
 def recompute(
@@ -133,40 +132,69 @@ def recompute(
     At most `jobs` programs run at once.
 
     Raises:
+        Busy: Another process is at it.
         ProgramError: A service that is asked has no process.
     """
     registry, store, plan = workplace.registry, workplace.store, workplace.plan
-    lane = Lane(registry, found, plan, ears.settled, jobs)
     caller = Caller(store, workplace.state / "scratch")
-    lookups: Services | Recorded | None
-    if lane.options.replay_lookups:
-        lookups = Recorded(registry, store)
-    else:
-        lookups = _services(registry, store, caller, plan, lane, ears)
+    registry.transact(partial(_take_up, registry, plan))
+    services = None
     try:
-        execute = _executing(lane, store, caller, lookups, ears)
-        while not lane.switch():
-            if not lane.catch_up(execute, stop):
-                return None
+        if not Options.from_json(found.options).replay_lookups:
+            services = _services(registry, store, caller, plan, found, ears)
+        hands = Hands(registry, store, caller, services, workplace.freshness)
+        if not driven(hands, plan, found, ears, stop, jobs):
+            return None
     finally:
-        if lookups is not None:
-            lookups.stop()
+        if services is not None:
+            services.stop()
         caller.close()
-    Sinks(registry, store, lane.plan, endpoint=workplace.endpoint).flush()
+    now = registry.read(partial(moved, plan=plan))
+    Sinks(registry, store, now, endpoint=workplace.endpoint).flush()
     return ended(registry, plan, found)
 
 
-def _executing(
-    lane: Lane, store: Any, caller: Caller, lookups: Lookups | None, ears: Ears
-) -> Callable[..., Executed]:
-    executor = lane.executor(store, caller, lookups)
+def _take_up(registry: Registry, plan: CircuitPlan, tx: Transaction) -> None:
+    """Whoever had the folder before is gone: what it had claimed is not being executed."""
+    for one in plan.tasks.values():
+        now = registry.clock()
+        for snapshot in snapshots.orphans(tx, one.id, ""):
+            claiming.lose(tx, now, one, snapshot)
 
-    def execute(claim: Any, stop: Cancel | None) -> Executed:
-        executed = executor.execute(claim, stop)
-        ears.ended(executed)
-        return executed
 
-    return execute
+@dataclass(frozen=True, slots=True)
+class Hands:
+    """What a lane's programs are run with; `services` answer them, and are up."""
+
+    registry: Registry
+    store: Store
+    caller: Caller
+    services: Services | None
+    freshness: Freshness | None
+
+
+def driven(hands: Hands, plan: CircuitPlan, found: Recompute, ears: Ears, stop: Cancel, jobs: int) -> bool:
+    """Bring a recompute to its end; False where stopped before.
+
+    Raises:
+        Busy: Another process is at it.
+        Usurped: It is at its end, or another process is at it since.
+    """
+    plan, fresh = _code_of_now(plan, hands.freshness)
+    lane = Lane(hands.registry, found, plan, ears.settled, jobs, fresh)
+    recorded = Recorded(hands.registry, hands.store) if lane.options.replay_lookups else None
+    try:
+        executor = lane.executor(hands.store, hands.caller, recorded or hands.services)
+
+        def execute(claim: Claim, cancel: Cancel | None) -> Executed:
+            executed = executor.execute(claim, cancel)
+            ears.ended(executed)
+            return executed
+
+        return lane.drive(execute, stop)
+    finally:
+        if recorded is not None:
+            recorded.stop()
 
 
 def ended(registry: Registry, plan: CircuitPlan, found: Recompute) -> Recompute:
@@ -175,34 +203,67 @@ def ended(registry: Registry, plan: CircuitPlan, found: Recompute) -> Recompute:
     return next(one for one in known if one.id == found.id)
 
 
+def askers(plan: CircuitPlan, found: Recompute) -> list[TaskPlan]:
+    """The tasks that take part in a recompute and ask services."""
+    part = reach(plan.circuit, Options.from_json(found.options).roots).tasks
+    return [plan.tasks[name] for name in part if asked_wires(plan.tasks[name])]
+
+
+def _code_of_now(
+    plan: CircuitPlan, freshness: Freshness | None
+) -> tuple[CircuitPlan, Callable[[TaskPlan], TaskPlan]]:
+    """A plan with the tasks' code as it is now, and what tells later what it has become by then."""
+    if freshness is None:
+        return plan, lambda one: one
+    own = freshness.twin({name: one.code for name, one in plan.tasks.items()})
+    known = {name: own.again(one.task, one.code) for name, one in plan.tasks.items()}
+    looking = threading.Lock()
+
+    def fresh(one: TaskPlan) -> TaskPlan:
+        with looking:
+            if not own.is_fresh(known[one.name]):
+                known[one.name] = own.again(one.task, known[one.name])
+            return replace(one, code=known[one.name])
+
+    tasks = {name: replace(one, code=known[name]) for name, one in plan.tasks.items()}
+    return replace(plan, tasks=tasks), fresh
+
+
 def _services(
-    registry: Registry, store: Any, caller: Caller, plan: CircuitPlan, lane: Lane, ears: Ears
+    registry: Registry, store: Store, caller: Caller, plan: CircuitPlan, found: Recompute, ears: Ears
 ) -> Services | None:
     """The services that the lane's tasks ask, with their processes; None where they ask none.
 
     Raises:
         ProgramError: One has no process.
     """
-    asking = [lane.plan.tasks[name] for name in lane.names if _asks(lane.plan, name)]
-    if not asking:
-        return None
-    services = services_of(registry, lambda: Proxy(store, registry.clock), caller, plan)
+    asking = askers(plan, found)
+    services = services_of(registry, lambda: Proxy(store, registry.clock), caller, plan) if asking else None
     if services is None:
         return None
-    bell = threading.Event()
     trouble: list[BaseException] = []
-    services.start(Talk(ears.ended, ears.say, trouble.append, lambda _: bell.set()))
-    while not all(services.is_ready(one) for one in asking):
-        if not services.busy:
-            why = "; ".join(f"{name}: {text}" for name, text in services.waiting().items())
-            services.stop()
-            raise ProgramError(
-                "a service that is asked on the way is not up", why=why, cure="koalja-fn failures tells more"
-            )
-        bell.wait(0.1)
-        bell.clear()
+    services.start(Talk(ears.ended, ears.say, trouble.append, lambda _: None))
+    try:
+        await_services(services, asking)
+    except BaseException:
+        services.stop()
+        raise
     return services
 
 
-def _asks(plan: CircuitPlan, name: str) -> bool:
-    return any(item.implicit for item in plan.tasks[name].task.inputs)
+def await_services(
+    services: Services, asking: Iterable[TaskPlan], stopped: Callable[[], bool] = lambda: False
+) -> None:
+    """Wait until all services that some tasks ask have a process, or until stopped.
+
+    Raises:
+        ProgramError: One will have none.
+    """
+    asking = list(asking)
+    while not all(services.is_ready(one) for one in asking) and not stopped():
+        if not services.busy:
+            why = "; ".join(f"{name}: {text}" for name, text in services.waiting().items())
+            raise ProgramError(
+                "a service that is asked on the way is not up", why=why, cure="koalja-fn failures tells more"
+            )
+        time.sleep(_LOOK)

@@ -7,12 +7,13 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from koalja_fn.engine import backlog
 from koalja_fn.engine.arriving import Intake
 from koalja_fn.engine.executing import Executed, Executor
+from koalja_fn.engine.plans import CircuitPlan
 from koalja_fn.engine.running import Engine
 from koalja_fn.engine.serving import services_of
 from koalja_fn.engine.sinking import Sinks
@@ -20,6 +21,8 @@ from koalja_fn.engine.tidying import Tidying
 from koalja_fn.errors import KoaljaError
 from koalja_fn.local.display import Display
 from koalja_fn.local.ghosting import ghosts_of, store_of
+from koalja_fn.local.recomputing import Hands
+from koalja_fn.local.updating import Updating
 from koalja_fn.local.workplace import Workplace
 from koalja_fn.lookups import Proxy
 from koalja_fn.model import AnnotatedValue
@@ -73,7 +76,10 @@ class Session:
             services=self.services,
             say=talk.say,
             freshness=workplace.freshness,
+            moved=self._moved,
         )
+        hands = Hands(registry, store, self._caller, self.services, workplace.freshness)
+        self.updating = Updating(hands, self.engine, jobs, talk.say, talk.trouble)
         self.sinks = Sinks(
             registry,
             store,
@@ -95,6 +101,15 @@ class Session:
         self.sinks.start()
         self.tidying.start()
 
+    def serve(self) -> None:
+        """Go on until stopped: what was asked for meanwhile, such as a recompute, is done, too."""
+        self.updating.start()
+
+    def ring_all(self) -> None:
+        """There may be something new anywhere."""
+        self.engine.ring_all()
+        self.updating.ring()
+
     def ring(self, wires: set[str]) -> None:
         """There is something new on these wires."""
         self.engine.ring(wires)
@@ -108,6 +123,7 @@ class Session:
         if self.services is not None:
             self.unserved = self.services.waiting()
         self.tidying.stop()
+        self.updating.stop()
         self.engine.stop()
         self.sinks.stop()
         self._caller.close()
@@ -182,6 +198,15 @@ class Session:
         return self.workplace.registry.read(
             lambda tx: [letter for plan in plans for letter in _dead_letters(tx, plan.id, plan.name)]
         )
+
+    def _moved(self, plan: CircuitPlan) -> None:
+        """A recompute has put other rows in the places of tasks and wires."""
+        self.workplace = replace(self.workplace, plan=plan)
+        self.sinks.move(plan)
+        if self.services is not None:
+            self.services.renew(plan, self.services.elsewhere)
+        heads = self.workplace.registry.read(self._heads)
+        self._before = {name: min(head, heads[name]) for name, head in self._before.items()}
 
     def _heads(self, tx: Transaction) -> dict[str, int]:
         return {name: tasks.head(tx, row) for name, row in sorted(self.workplace.plan.wires.items())}

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from koalja_fn.errors import KoaljaError
@@ -41,6 +42,10 @@ class Freshness:
         self._looked: dict[str, float] = {}
         for located in opened.located.values():
             self._remember(located)
+
+    def twin(self, located: Mapping[str, Located]) -> Freshness:
+        """Another one of the same circuit, whose files are taken to be unchanged since now."""
+        return Freshness(replace(self._opened, located=located), self._path)
 
     def is_fresh(self, code: Located) -> bool:
         """Whether nothing of a task's code was touched since it was located."""

@@ -163,6 +163,75 @@ def end(tx: Transaction, recompute: int, state: str, now: int, told: Mapping[str
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Tenure:
+    """Who drives a recompute, until when (µs), and by which fence; `owner` is empty where nobody does."""
+
+    state: str
+    owner: str
+    lease: int
+    fence: int
+
+
+def hold(tx: Transaction, recompute: int) -> Tenure:
+    """Take a recompute's lock, before those of any task: until the transaction ends nobody else drives it."""
+    row = tx.one("SELECT state, owner, lease, fence FROM recompute WHERE id = ? /* lock */", recompute)
+    assert row is not None
+    return Tenure(*row)
+
+
+def drive(tx: Transaction, recompute: int, owner: str, lease: int, fence: int) -> None:
+    """Record who drives a recompute until when; nobody, where `owner` is empty."""
+    tx.do("UPDATE recompute SET owner = ?, lease = ?, fence = ? WHERE id = ?", owner, lease, fence, recompute)
+
+
+def hold_back(tx: Transaction, tasks: Sequence[LaneTask], until: int) -> None:
+    """Have no snapshot of the live tasks claimed before a time; their locks are held."""
+    for task in tasks:
+        tx.do("UPDATE task SET held = ? WHERE id = ?", until, task.old)
+
+
+def under_way(tx: Transaction, recompute: int) -> bool:
+    """Whether a live task has a snapshot that is being executed, or was since the lane's was looked at."""
+    row = tx.one(
+        "SELECT 1 FROM lane_task l JOIN snapshot o ON o.task = l.old AND o.state = 'running'"
+        " WHERE l.recompute = ? LIMIT 1",
+        recompute,
+    )
+    return row is not None
+
+
+def unread(tx: Transaction, recompute: int) -> int:
+    """How many records of live logs, and values from outside on the lane's wires, the lane has not read."""
+    records = tx.one(
+        "SELECT coalesce(sum(t.log_head - l.seq), 0) FROM lane_task l JOIN task t ON t.id = l.old"
+        " WHERE l.recompute = ?",
+        recompute,
+    )
+    values = tx.one(
+        "SELECT coalesce(sum(w.head - l.looked), 0) FROM lane_wire l JOIN wire w ON w.id = l.old"
+        " WHERE l.recompute = ?",
+        recompute,
+    )
+    assert records is not None
+    assert values is not None
+    return int(records[0]) + int(values[0])
+
+
+def unsettled(tx: Transaction, recompute: int) -> int:
+    """How many open snapshots of the lane have counterparts that are finished or running, or have none."""
+    row = tx.one(
+        "SELECT count(*) FROM lane_task l"
+        " JOIN snapshot s ON s.task = l.new AND s.state IN ('ready', 'running')"
+        " LEFT JOIN supersession p ON p.new = s.id AND p.new <> '' AND p.recompute = l.recompute"
+        " LEFT JOIN snapshot o ON o.id = p.old"
+        " WHERE l.recompute = ? AND (o.rid IS NULL OR o.state <> 'ready')",
+        recompute,
+    )
+    assert row is not None
+    return int(row[0])
+
+
 def add_task(tx: Transaction, recompute: int, place: int, old: int, world: int, epoch: int) -> int:
     """A task for the lane: it has nothing yet but its name, and what usually happens in it."""
     row = tx.one(
@@ -437,6 +506,11 @@ def settle_as(tx: Transaction, rid: int, state: str, finished: int, attempts: in
     )
 
 
+def date(tx: Transaction, rid: int, finished: int) -> None:
+    """Have a finished snapshot count as finished at a time."""
+    tx.do("UPDATE snapshot SET finished = ? WHERE rid = ?", finished, rid)
+
+
 def free(tx: Transaction, task: int) -> int:
     """Make the claims of a lane's task ready again that somebody had who is gone."""
     return tx.run(
@@ -537,29 +611,8 @@ def retired_readers(tx: Transaction, wire: int) -> list[str]:
 
 
 def behind(tx: Transaction, recompute: int) -> int:
-    """How much the lane lacks: records of logs, and snapshots whose counterparts are finished or running."""
-    records = tx.one(
-        "SELECT coalesce(sum(t.log_head - l.seq), 0) FROM lane_task l JOIN task t ON t.id = l.old"
-        " WHERE l.recompute = ?",
-        recompute,
-    )
-    values = tx.one(
-        "SELECT coalesce(sum(w.head - l.looked), 0) FROM lane_wire l JOIN wire w ON w.id = l.old"
-        " WHERE l.recompute = ?",
-        recompute,
-    )
-    open_ = tx.one(
-        "SELECT count(*) FROM lane_task l"
-        " JOIN snapshot s ON s.task = l.new AND s.state IN ('ready', 'running')"
-        " LEFT JOIN supersession p ON p.new = s.id AND p.new <> '' AND p.recompute = l.recompute"
-        " LEFT JOIN snapshot o ON o.id = p.old"
-        " WHERE l.recompute = ? AND (o.rid IS NULL OR o.state <> 'ready')",
-        recompute,
-    )
-    assert records is not None
-    assert values is not None
-    assert open_ is not None
-    return int(records[0]) + int(values[0]) + int(open_[0])
+    """How much the lane lacks: what it has not read, and snapshots that are not settled."""
+    return unread(tx, recompute) + unsettled(tx, recompute)
 
 
 def swap(tx: Transaction, recompute: Recompute, tasks: Sequence[LaneTask], wires: Sequence[LaneWire]) -> None:

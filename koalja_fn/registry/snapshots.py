@@ -125,24 +125,26 @@ def feed(tx: Transaction, task: int, name: str, runs: Iterable[Run]) -> None:
 @dataclass(frozen=True, slots=True)
 class AtHand:
     """What a claim is made of: the wiring generation in force, the time of the log's last record, how many
-    snapshots are claimed, and those next in turn, whether their time has come or not.
+    snapshots are claimed, and those next in turn, whether their time has come or not. Until `held` none is
+    claimed.
     """
 
     generation: int
     latest: int
+    held: int
     running: int
     following: list[Stored]
 
 
 def at_hand(tx: Transaction, task: int, most: int, *, strict: bool) -> AtHand:
     """Take the task's lock, and look; `strict` looks at the earliest snapshot that is not finished only."""
-    held = tx.later("SELECT generation, latest FROM task WHERE id = ? /* lock */", task)
+    held = tx.later("SELECT generation, latest, held FROM task WHERE id = ? /* lock */", task)
     # Counted by a statement of its own: one that has waited for a lock sees what was there before.
     count = tx.later(_RUNNING, task)
     following = tx.later(_FIRST_OPEN, task) if strict else tx.later(_FIRST_READY, task, most)
-    ((generation, latest),) = held()
+    ((generation, latest, until),) = held()
     ((running,),) = count()
-    return AtHand(generation, latest, running, [Stored(*row) for row in following()])
+    return AtHand(generation, latest, until, running, [Stored(*row) for row in following()])
 
 
 def first_open(tx: Transaction, task: int) -> Stored | None:

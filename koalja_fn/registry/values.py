@@ -27,10 +27,11 @@ _MANY = 500
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """A wire's end: how many values it has, and when the last one arrived."""
+    """A wire's end: how many values it has, when the last one arrived, and the circuit that it is in now."""
 
     head: int
     latest: int
+    circuit: int
 
 
 def from_row(row: tuple[Any, ...]) -> AnnotatedValue:
@@ -76,7 +77,8 @@ def hold_and_look(
     if not wires:
         return {}, {}
     ends = tx.later(
-        f"SELECT id, head, latest FROM wire WHERE id IN ({_places(wires)}) ORDER BY name, id /* lock */",
+        f"SELECT id, head, latest, circuit FROM wire WHERE id IN ({_places(wires)})"
+        " ORDER BY name, id /* lock */",
         *wires,
     )
     some = [ids[begin : begin + _MANY] for begin in range(0, len(ids), _MANY)]
@@ -84,7 +86,7 @@ def hold_and_look(
         tx.later(f"SELECT id, digest, position FROM value WHERE id IN ({_places(few)})", *few) for few in some
     ]
     return (
-        {row[0]: End(row[1], row[2]) for row in ends()},
+        {row[0]: End(row[1], row[2], row[3]) for row in ends()},
         {row[0]: (row[1], row[2]) for rows in known for row in rows()},
     )
 

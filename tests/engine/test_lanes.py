@@ -104,6 +104,20 @@ def test_a_recompute_that_a_crash_ended_goes_on_where_it_was(bench: Opener) -> N
     assert len(old.runs) - before == 12 + len(new.snapshots(new.bench.task("b").id))
 
 
+def test_the_next_recompute_goes_by_the_places_that_the_last_one_gave(bench: Opener) -> None:
+    """Some of its results were kept and some made again, later than what stands behind them."""
+    old, new = both(bench, CHAIN, {"a": "fails"}, {"a": "other"})
+    for world in (old, new):
+        for n in range(9):
+            world.tell("in", f"v{n}")
+    old.edit({"a": "same"})
+    old.recompute(only_failed=True)
+    old.edit({"a": "other"})
+    old.recompute()
+    assert old.told() == new.told()
+    assert old.bench.wrong() == []
+
+
 def test_whatever_the_circuit_and_the_edit_results_are_those_of_the_new_code() -> None:
     whatever("sqlite", EXAMPLES)
 
@@ -176,6 +190,17 @@ def whatever(kind: str, examples: int) -> None:
                 happen(world, more, timed)
             assert old.told() == new.told()
             assert old.bench.wrong(payloads=False) == []
+            if data.draw(st.integers(0, 3)):
+                return
+            once_more = {name: data.draw(st.sampled_from(some)) for name in edited}
+            with workbench(text, kind) as three:
+                third = World(three, before | edit | once_more)
+                for part in (story, meanwhile, more):
+                    happen(third, part, timed)
+                old.edit(once_more)
+                old.recompute()
+                assert old.told() == third.told()
+                assert old.bench.wrong(payloads=False) == []
 
     compare()
 

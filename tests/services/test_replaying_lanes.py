@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from koalja_fn.engine import letters
+from koalja_fn.engine.attaching import moved
 from koalja_fn.engine.installing import install
 from koalja_fn.engine.lane.beginning import prospect
 from koalja_fn.local import recomputing
@@ -51,7 +52,7 @@ def recomputed(place: Hall, **options: Any) -> Any:
     finally:
         stop.close()
     assert done is not None
-    place.plan = recomputing.switched(place.registry, plan)
+    place.plan = place.registry.read(lambda tx: moved(tx, plan))
     return done.told["tasks"]
 
 

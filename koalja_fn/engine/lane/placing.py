@@ -2,6 +2,8 @@
 
 Values that come to a lane's wire carry the time of the place that they take as the time of their arrival, so
 that whoever merges wires by time sees them where the old ones were. `created` says when they were made.
+Likewise a snapshot of a lane counts as finished at the time of its place, by which the next recompute goes;
+its attempts say when it was run.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ class Placing:
             Purged: Some of its payloads are purged, or were; nothing is written.
         """
         tasks.hold(tx, claim.plan.id)
-        if not snapshots.finish(tx, claim.rid, claim.fence, "done", now):
+        if not snapshots.finish(tx, claim.rid, claim.fence, "done", at):
             raise Fenced
         purging.spare(tx, claiming.named(ending))
         claiming.settle(tx, claim.plan, claim.rid, 1)

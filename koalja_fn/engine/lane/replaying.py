@@ -180,7 +180,7 @@ class Replay:
         if any(events for events, _ in done):
             step = Step(plan, row, links, taken, at, state, due(plan.spec, state))
             head = record(tx, step, done)
-            self._remembered = Remembered(head, state)
+            self._remembered = Remembered(head, state, row.id)
         self._pair(tx, row.formed, formed, expected)
 
     def _pair(

@@ -1,7 +1,8 @@
 """Running a lane: replay, execute, come up to the cut, and at the end take the live tasks' place.
 
 All that a lane has come to is in the registry: it is gone on with after a crash as if nothing had been. One
-process at a time runs it, which has the circuit's folder.
+process at a time drives it (`driving.py`), while others may work on the live circuit. Only at the end
+must live tasks pause: none of their snapshots is claimed until those that run are over.
 """
 
 from __future__ import annotations
@@ -9,21 +10,26 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 from koalja_fn.engine import claiming
 from koalja_fn.engine.claiming import Claim, Ending
 from koalja_fn.engine.executing import Executed, Executor, Lookups
 from koalja_fn.engine.lane.beginning import Options
+from koalja_fn.engine.lane.driving import LEASE, Driver, Usurped
 from koalja_fn.engine.lane.marching import march
 from koalja_fn.engine.lane.placing import Placing, times
 from koalja_fn.engine.lane.replaying import Replay
 from koalja_fn.engine.lane.turns import GivenUp, Turns
 from koalja_fn.engine.plans import CircuitPlan, TaskPlan
+from koalja_fn.errors import KoaljaError, UsageError
 from koalja_fn.program.calling import Caller
 from koalja_fn.program.cancel import Cancel
-from koalja_fn.registry import Registry, lanes, records, snapshots, tasks
+from koalja_fn.registry import Registry, lanes, records, snapshots, standing, tasks, values
 from koalja_fn.registry.lanes import LaneTask, LaneWire, Pair, Recompute
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.registry.snapshots import Members
@@ -31,10 +37,17 @@ from koalja_fn.store import Store
 
 _LEASE = 3600.0
 _LOOK = 0.2
-# Records and snapshots that are left for the moment at which live work pauses.
+# So much may be left to read when the live tasks are held back, and at the end in one transaction.
 _LITTLE = 20
+_LAST = 500
+# After so many rounds live tasks are held back, however much they still do; and for how long without us.
+_ROUNDS = 4
+_HOLD = 60.0
+# Snapshots that one transaction settles at most.
+_PORTION = 50
 _EFFECTS = "not run again by a recompute without --effects"
 
+T = TypeVar("T")
 Executing = Callable[[Claim, Cancel | None], Executed]
 
 
@@ -44,6 +57,18 @@ class Progress:
 
     task: str
     how: str
+    left: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Portion:
+    """What is settled in one turn: some without a program, each with its verdict, or one that is run again.
+
+    `left` is how many come behind.
+    """
+
+    settled: tuple[tuple[Pair, str], ...]
+    again: tuple[int, Pair] | None
     left: int
 
 
@@ -69,7 +94,14 @@ class _Place:
 
 
 class Lane:
-    """A recompute that is under way. `plan` is the live circuit's; at most `jobs` programs run at once."""
+    """A recompute that is under way. `plan` is the live circuit's; at most `jobs` programs run at once.
+
+    `fresh` gives a task's plan with its code as it is now: what is edited meanwhile is run as it is then.
+
+    Raises:
+        Busy: Another process drives it.
+        Usurped: It has come to its end.
+    """
 
     def __init__(
         self,
@@ -78,6 +110,7 @@ class Lane:
         plan: CircuitPlan,
         told: Callable[[Progress], None] = lambda _: None,
         jobs: int = 1,
+        fresh: Callable[[TaskPlan], TaskPlan] = lambda plan: plan,
     ) -> None:
         self.recompute = recompute
         self.options = Options.from_json(recompute.options)
@@ -85,8 +118,10 @@ class Lane:
         self._live = plan
         self._told = told
         self._jobs = jobs
+        self._fresh = fresh
         self._places = threading.Semaphore(jobs)
         self._owner = f"{os.uname().nodename}:{os.getpid()}:{time.time_ns()}:lane"
+        self._driver = Driver(registry, recompute.id)
         self._tasks: dict[str, LaneTask] = {}
         self._wires: dict[str, LaneWire] = {}
         registry.transact(self._take_up)
@@ -100,6 +135,7 @@ class Lane:
             for name, task in self._tasks.items()
         }
         self._at: dict[int, _Place] = {}
+        self._holding = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -110,14 +146,46 @@ class Lane:
         """What executes the lane's claims: as any other, but for the places of its outputs."""
         return Executor(self._registry, store, caller, self.plan, lookups, self.commit, self.turn)
 
+    def drive(self, execute: Executing, stop: Cancel | None = None) -> bool:
+        """Bring the recompute to its end, while the live circuit goes on; False where stopped before.
+
+        Raises:
+            Usurped: Somebody else has brought it to its end, or is at it.
+        """
+        over = threading.Event()
+        beating = threading.Thread(target=self._beat, args=(over,), name="lane-heartbeat", daemon=True)
+        beating.start()
+        try:
+            return self._drive(execute, stop)
+        finally:
+            over.set()
+            beating.join()
+            self._registry.transact(self._leave)
+
+    def _drive(self, execute: Executing, stop: Cancel | None) -> bool:
+        rounds = 0
+        while True:
+            if not self.catch_up(execute, stop):
+                return False
+            rounds += 1
+            if not self._holding and (rounds >= _ROUNDS or self.behind <= _LITTLE):
+                self._do(self._hold_back)
+                self._holding = True
+            if self.switch():
+                return True
+            if stop is not None and stop.is_set:
+                return False
+            self._do(self._lose)
+            time.sleep(min(_LOOK, 0.01 * rounds))
+
     def catch_up(self, execute: Executing, stop: Cancel | None = None) -> bool:
         """Come up to a cut that is where the live tasks are now; False where stopped before."""
-        self._registry.transact(self._cut)
+        self._do(self._cut)
 
         def drive(name: str) -> bool:
             if not self._replay(name, stop) or not self._execute(name, execute, stop):
                 return False
-            self._registry.transact(self._placings[name].look_on)
+            self._do(self._placings[name].look_on)
             return True
 
         return march(self.names, self._feeders(), drive, self._jobs)
@@ -127,23 +195,53 @@ class Lane:
         """How much of what the live tasks have done is not in the lane yet."""
         return self._registry.read(lambda tx: lanes.behind(tx, self.recompute.id))
 
-    @property
-    def close(self) -> bool:
-        """Whether so little is left that live work may pause for it."""
-        return self.behind <= _LITTLE
-
     def switch(self) -> bool:
         """Let the lane's tasks and wires take the live ones' place; False where something is left to do."""
-        return self._registry.transact(self._switch)
-
-    def switched_plan(self) -> CircuitPlan:
-        """The live circuit's plan from then on."""
-        return self.plan
+        return self._do(self._switch)
 
     # Steps
 
+    def _do(self, step: Callable[[Transaction], T]) -> T:
+        """A transaction of the driver."""
+
+        def checked(tx: Transaction) -> T:
+            self._driver.check(tx)
+            return step(tx)
+
+        return self._registry.transact(checked)
+
+    def _beat(self, over: threading.Event) -> None:
+        while not over.wait(LEASE / 3):
+            with suppress(KoaljaError, Usurped):  # whoever goes on without it is told so soon enough
+                self._registry.transact(self._go_on)
+
+    def _go_on(self, tx: Transaction) -> None:
+        self._driver.beat(tx)
+        if self._holding:
+            self._hold_back(tx)
+
+    def _lose(self, tx: Transaction) -> None:
+        """Take up live claims whose owners are gone: nobody else may be there to do it."""
+        now = self._registry.clock()
+        for name, task in self._tasks.items():
+            for snapshot in snapshots.expired(tx, task.old, now):
+                claiming.lose(tx, now, self._live.tasks[name], snapshot)
+
+    def _hold_back(self, tx: Transaction) -> None:
+        tasks.hold_circuit(tx, self.recompute.circuit)
+        until = self._registry.clock() + round(_HOLD * claiming.SECOND)
+        lanes.hold_back(tx, list(self._tasks.values()), until)
+
+    def _leave(self, tx: Transaction) -> None:
+        self._driver.leave(tx)
+        if self._holding:
+            tasks.hold_all(tx, [task.old for task in self._tasks.values()])
+            lanes.hold_back(tx, list(self._tasks.values()), 0)
+
     def _take_up(self, tx: Transaction) -> None:
         """What an earlier process had claimed is ready again."""
+        self._driver.take(tx)
+        self._installs = standing.installs(tx, self.recompute.circuit)
         for task in lanes.lane_tasks(tx, self.recompute.id):
             self._tasks[task.name] = task
             lanes.free(tx, task.new)
@@ -195,9 +293,9 @@ class Lane:
             def step(tx: Transaction, place: LaneTask = place) -> int:
                 return replay.step(tx, place)
 
-            task = replace(task, seq=self._registry.transact(step))
-        self._registry.transact(lambda tx: replay.catch_up(tx, task.seq))
-        self._registry.transact(lambda tx: replay.flush(tx, self.recompute.cut))
+            task = replace(task, seq=self._do(step))
+        self._do(lambda tx: replay.catch_up(tx, task.seq))
+        self._do(lambda tx: replay.flush(tx, self.recompute.cut))
         return True
 
     def _execute(self, name: str, execute: Executing, stop: Cancel | None) -> bool:
@@ -206,7 +304,7 @@ class Lane:
         found = self._registry.read(lambda tx: lanes.pairs(tx, self.recompute.id, plan.id))
         due = times([p for p in found if p.old is None or p.old_state in ("done", "dead", "skipped")])
         turns = Turns()
-        rest = iter(enumerate(due))
+        rest = enumerate(self._portions(name, due))
         taking = threading.Lock()
         troubles: list[BaseException] = []
         through = True
@@ -215,13 +313,13 @@ class Lane:
             nonlocal through
             while not troubles and through:
                 with taking:
-                    number, (at, pair) = next(rest, (-1, (0, None)))
-                if pair is None:
+                    number, portion = next(rest, (-1, None))
+                if portion is None:
                     return
                 try:
-                    place = _Place(self._places, turns, number, pair, at)
-                    left = len(due) - number - 1
-                    if (stop is not None and stop.is_set) or not self._one(name, place, left, execute, stop):
+                    if (stop is not None and stop.is_set) or not self._see_to(
+                        name, number, portion, turns, execute, stop
+                    ):
                         through = False
                         turns.give_up(number)
                 except GivenUp:
@@ -235,22 +333,49 @@ class Lane:
             raise troubles[0]
         return through
 
-    def _one(self, name: str, place: _Place, left: int, execute: Executing, stop: Cancel | None) -> bool:
-        """Bring one snapshot to its end, or leave it for its turn; False where stopped before."""
-        pair = place.pair
-        how = self._registry.read(lambda tx: self._verdict(tx, name, pair))
-        if how == "again":
+    def _portions(self, name: str, due: Sequence[tuple[int, Pair]]) -> Iterator[_Portion]:
+        """Snapshots in their order: one that is run again, or several neighbours that need no program."""
+        some: list[tuple[Pair, str]] = []
+        for number, (at, pair) in enumerate(due):
+            how = self._registry.read(lambda tx, pair=pair: self._verdict(tx, name, pair))  # type: ignore[misc]
+            left = len(due) - number - 1
+            if how != "again":
+                some.append((pair, how))
+            if some and (how == "again" or len(some) == _PORTION or not left):
+                yield _Portion(tuple(some), None, left + (how == "again"))
+                some = []
+            if how == "again":
+                yield _Portion((), (at, pair), left)
+
+    def _see_to(
+        self,
+        name: str,
+        number: int,
+        portion: _Portion,
+        turns: Turns,
+        execute: Executing,
+        stop: Cancel | None,
+    ) -> bool:
+        """Bring snapshots to their end, or leave them for their turn; False where stopped before."""
+        if portion.again is not None:
+            at, pair = portion.again
+            place = _Place(self._places, turns, number, pair, at)
             if not self._run(self.plan.tasks[name], place, execute, stop):
                 return False
-            self._told(Progress(name, how, left))
-            place.turns.over(place.number)
+            self._told(Progress(name, "again", portion.left))
+            turns.over(number)
             return True
 
-        def settle() -> None:
-            self._registry.transact(lambda tx: self._settle(tx, name, pair, how))
-            self._told(Progress(name, how, left))
+        def step(tx: Transaction) -> None:
+            for pair, how in portion.settled:
+                self._settle(tx, name, pair, how)
 
-        place.turns.settle(place.number, settle)
+        def settle() -> None:
+            self._do(step)
+            for place, (_, how) in enumerate(portion.settled, 1):
+                self._told(Progress(name, how, portion.left + len(portion.settled) - place))
+
+        turns.settle(number, settle)
         return True
 
     def _verdict(self, tx: Transaction, name: str, pair: Pair) -> str:
@@ -301,7 +426,8 @@ class Lane:
                         return False
                     time.sleep(min(_LOOK, wait / 1e6))
                 place.take()
-                claim = self._registry.transact(lambda tx: self._claim(tx, plan, pair.rid))
+                plan = self._fresh(plan)
+                claim = self._do(partial(self._claim, plan=plan, rid=pair.rid))
                 executed = execute(claim, stop)
                 place.leave()
                 if executed.outcome == "lost" or (stop is not None and stop.is_set):
@@ -309,6 +435,8 @@ class Lane:
                 if executed.outcome == "cancelled":
                     continue
                 if executed.due is None:
+                    if executed.outcome == "dead":
+                        self._do(lambda tx: lanes.date(tx, pair.rid, place.at))
                     return True
                 due = executed.due
         finally:
@@ -317,6 +445,8 @@ class Lane:
 
     def _claim(self, tx: Transaction, plan: TaskPlan, rid: int) -> Claim:
         now = self._registry.clock()
+        if plan.code.version != self.plan.tasks[plan.name].code.version:
+            records.keep_version(tx, plan.id, plan.code.version, plan.task.run or "", now)
         found = snapshots.by_rid(tx, rid)
         assert found is not None
         snapshots.claim(tx, rid, self._owner, plan.code.version, now, now + round(_LEASE * claiming.SECOND))
@@ -338,13 +468,30 @@ class Lane:
         self, tx: Transaction, clock: Callable[[], int], _: CircuitPlan, claim: Claim, ending: Ending
     ) -> set[str]:
         """The step that writes what came of an execution: outputs take the places of old ones."""
+        self._driver.check(tx)
         place = self._at[claim.rid]
         self._placings[claim.plan.name].complete(tx, clock(), claim, ending, place.pair, place.at)
         return set()
 
     def _switch(self, tx: Transaction) -> bool:
+        """While nothing can come to the circuit's tasks or wires, read what is left and exchange rows."""
         tasks.hold_circuit(tx, self.recompute.circuit)
-        if lanes.behind(tx, self.recompute.id):
+        values.hold(tx, [wire.old for wire in self._wires.values()])
+        if standing.installs(tx, self.recompute.circuit) != self._installs:
+            raise UsageError(
+                "the circuit was wired anew while its results were made again",
+                cure="do the same again: it goes on where it was",
+            )
+        if lanes.under_way(tx, self.recompute.id) or lanes.unread(tx, self.recompute.id) > _LAST:
+            return False
+        self._cut(tx)
+        for name, task in self._tasks.items():
+            replay = self._replays[name]
+            while task.seq < task.until:
+                task = replace(task, seq=replay.step(tx, task))
+            replay.flush(tx, self.recompute.cut)
+            self._placings[name].look_on(tx)
+        if lanes.unsettled(tx, self.recompute.id):
             return False
         now = self._registry.clock()
         for wire in self._wires.values():
