@@ -24,6 +24,7 @@ from koalja_fn.model import AnnotatedValue
 from koalja_fn.registry import Transaction, connect, lookups, snapshots, values
 from koalja_fn.registry.lookups import LookupRow
 from koalja_fn.store import FileStore
+from koalja_fn.story.failures import failures
 from koalja_fn.story.words import iso
 
 OUTSIDE = """\
@@ -172,10 +173,10 @@ def replayed(folder: Path, *args: object, status: int = 0) -> dict[str, int]:
 
 def cause(folder: Path) -> str:
     """Why the only dead letter is one, and what can be done."""
-    (letter,) = told_of("failures", folder)["letters"]
-    assert [one["outcome"] for one in letter["attempts"]] == ["failed"]  # no other try would do better
-    assert letter["attempts"][-1]["reason"] == "look-up"
-    return f"{letter['attempts'][-1]['message']} | {letter['cure']}"
+    (letter,) = reading(folder, lambda tx: failures(tx, None, 9)).letters
+    (attempt,) = letter.visit.attempts  # no other try would do better
+    assert (attempt.outcome, attempt.reason) == ("failed", "look-up")
+    return f"{attempt.message} | {letter.cure}"
 
 
 def echo(path: str, body: bytes) -> bytes:
@@ -212,9 +213,9 @@ def test_new_code_gives_new_results_of_old_answers_with_nobody_there_to_ask(tmp_
 
 def test_a_service_of_the_circuit_is_neither_started_nor_asked(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, OWN, predict_py=OLD, server_py=SERVER)
-    once(folder, "--lines", "model", stdin="m1\n")
-    once(folder, "--lines", "json", stdin="a\n")
-    once(folder, "--lines", "model", stdin="m2\n")
+    (tmp_path / "model").write_text("m1")
+    (tmp_path / "json").write_text("a")
+    once(folder, "--in", f"model={tmp_path}/model", "--in", f"json={tmp_path}/json")
     (folder / "server.py").write_text("raise SystemExit('it is broken now')\n")
     edit(folder, NEW)
     assert replayed(folder) == {"again": 1}
