@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from koalja_fn import ids
 from koalja_fn.engine.keys import runner_of
 from koalja_fn.engine.lineage import Lineage, lineage_of
-from koalja_fn.errors import StoreError
+from koalja_fn.errors import RegistryError, StoreError
 from koalja_fn.model import AnnotatedValue, Task
 from koalja_fn.program.calling import Caller
 from koalja_fn.program.contract import Job, Result
 from koalja_fn.pull.asking import Failure
+from koalja_fn.pull.claims import Claims
 from koalja_fn.pull.course import Course, Site
 from koalja_fn.pull.keys import Code
 from koalja_fn.pull.known import Known
@@ -22,8 +25,10 @@ from koalja_fn.pull.runs import Built, Damaged, Done, Execution
 from koalja_fn.pull.sampling import Sampler
 from koalja_fn.pull.writing import Sinks
 from koalja_fn.registry import making
+from koalja_fn.registry.registry import Transaction
 
 _PASSES = 5
+_GLANCE = 0.1  # seconds between two looks at what another run makes
 
 
 def build(site: Site, caller: Caller, plan: Plan, known: Known, sinks: Sinks, run: int) -> Built:
@@ -124,15 +129,18 @@ class Executor:
             )
         except BaseException as error:
             done = Done(execution, trouble=error)
+        if self._site.claims is not None and not done.fine:
+            self._let_go(execution, self._site.claims)
         answer(done)  # before the folder is cleared, for which nobody need wait
         if result is not None and result.ok:
             self._caller.discard(result)
 
     def _before(self, execution: Execution) -> Done | None:
         """The answer, where nothing need be run, or nothing can be."""
-        meanwhile = self._meanwhile(execution) if self._site.shared else ()
-        if meanwhile:
-            return Done(execution, meanwhile, known=True)
+        if self._site.claims is not None:
+            done = self._claimed(execution, self._site.claims)
+            if done is not None:
+                return done
         for member in execution.members:
             for value in member.values:
                 if not self._site.store.verify(value.digest):
@@ -148,12 +156,31 @@ class Executor:
         values = self._values(execution, lineage_of(execution.members), result)
         return Done(execution, values, result.seconds)
 
-    def _meanwhile(self, execution: Execution) -> tuple[AnnotatedValue, ...]:
-        """What somebody else has made of the same since this run looked, if anything."""
+    def _claimed(self, execution: Execution, claims: Claims) -> Done | None:
+        """The answer, where somebody else has made it since we looked, or is making it; else it is ours."""
         if execution.task.cache is False or not execution.task.outputs:
-            return ()
-        values = self._site.registry.read(lambda tx: making.values_of(tx, execution.key))
-        return tuple(values) if all(self._site.store.has(value.digest) for value in values) else ()
+            return None
+
+        def step(tx: Transaction) -> tuple[bool, Sequence[AnnotatedValue] | None]:
+            ours = claims.take(tx, execution.key)  # first: who had it until now may have made it
+            made = making.made(tx, execution.key) is not None
+            return ours, making.values_of(tx, execution.key) if made else None
+
+        ours, values = self._site.registry.transact(step)
+        if values is not None and all(self._site.store.has(value.digest) for value in values):
+            if ours:
+                self._let_go(execution, claims)
+            return Done(execution, tuple(values), known=True)
+        if ours:
+            return None
+        poll = select.poll()
+        poll.register(self._site.stop.fileno(), select.POLLIN)
+        poll.poll(_GLANCE * 1000)
+        return Done(execution, elsewhere=True)
+
+    def _let_go(self, execution: Execution, claims: Claims) -> None:
+        with suppress(RegistryError):  # it ends by itself
+            self._site.registry.transact(lambda tx: claims.drop(tx, [execution.key]))
 
     def _job(self, execution: Execution) -> Job:
         task, found = execution.task, self._site.found

@@ -18,6 +18,7 @@ from koalja_fn.model import AnnotatedValue, Task
 from koalja_fn.program.cancel import Cancel
 from koalja_fn.pull import keys
 from koalja_fn.pull.asking import Options
+from koalja_fn.pull.claims import Claims
 from koalja_fn.pull.grouping import group
 from koalja_fn.pull.keys import Code
 from koalja_fn.pull.opening import Compiled
@@ -37,14 +38,19 @@ _COMMIT_EVERY = 0.1  # seconds; what a crash may cost
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where a run takes place. `shared`: others may make the same in the same registry, at the same time."""
+    """Where a run takes place; with `claims` where others may make the same in one registry meanwhile."""
 
     registry: Registry
     store: Store
     found: Compiled
     options: Options
     stop: Cancel
-    shared: bool = False
+    claims: Claims | None = None
+
+    @property
+    def shared(self) -> bool:
+        """Whether others may be at work."""
+        return self.claims is not None
 
 
 @dataclass(slots=True)
@@ -268,6 +274,10 @@ class Course:
         if done.damaged and not self._closing:
             self._pool.halt()
             raise Damaged(done.damaged)
+        if done.elsewhere and not self._stopped():
+            node.running += 1
+            self._pool.put(execution)
+            return
         if done.failure is not None:
             node.failed = True
             if not done.cancelled:
@@ -275,7 +285,7 @@ class Course:
         elif done.known:
             self._built.cached += 1
             node.results[execution.number] = done.values
-        elif done.trouble is None and not done.damaged:
+        elif done.trouble is None and not done.damaged and not done.elsewhere:
             self._keep(done)
             node.results[execution.number] = done.values
         self._advance(node)
@@ -300,6 +310,8 @@ class Course:
         def step(tx: Transaction) -> None:
             for made, values in kept:
                 making.keep(tx, made, values)
+            if self._site.claims is not None:
+                self._site.claims.drop(tx, [made.key for made, _ in kept])
             if force and not self._site.options.dry:
                 for task, (keys_now, count) in self._lasts.items():
                     results = self._nodes[task].results  # for the others stands what was before

@@ -19,6 +19,7 @@ from koalja_fn.model import is_address
 from koalja_fn.program.cancel import Cancel
 from koalja_fn.pull.asking import Answer, Options
 from koalja_fn.pull.building import repeated
+from koalja_fn.pull.claims import Claims
 from koalja_fn.pull.course import Course, Site
 from koalja_fn.pull.errands import Errands, Place
 from koalja_fn.pull.history import History
@@ -56,7 +57,7 @@ def make_deployed(
         _check(goal, places)
         located = {name: one.code for name, one in whole.tasks.items()}
         found = Compiled(whole.circuit, whole.folder, located, {}, fresh=False)
-        site = Site(registry, store, found, options, stop, shared=True)
+        site = Site(registry, store, found, options, stop, Claims(registry))
         sinks = Sinks(_addressed(found), store)
         if options.dry:
             return answer_of(circuit, _built(site, whole, goal, places, sinks, 0), {})

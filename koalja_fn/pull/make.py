@@ -17,6 +17,7 @@ from koalja_fn.program.calling import Caller
 from koalja_fn.program.cancel import Cancel
 from koalja_fn.pull.asking import Answer, Options
 from koalja_fn.pull.building import build
+from koalja_fn.pull.claims import Claims
 from koalja_fn.pull.course import Site
 from koalja_fn.pull.known import in_folder, in_registry
 from koalja_fn.pull.looking import named_home
@@ -70,8 +71,10 @@ def _make(
         closing(open_payloads(home)) as store,
         closing(open_registry(home)) as registry,
         closing(Caller(store, state / "scratch")) as caller,
+        closing(Claims(registry)) as claims,
     ):
-        site = Site(registry, store, found, options, stop, shared=isinstance(home, Shared))
+        shared = isinstance(home, Shared)  # else nobody is at work here but who holds the folder
+        site = Site(registry, store, found, options, stop, claims if shared else None)
         known = in_folder(state, named_home()) if site.shared else in_registry(registry)
         sinks = Sinks(found, store)
         if options.dry:

@@ -57,7 +57,8 @@ class Damaged(Exception):
 class Done:
     """How an execution ended; `damaged` is an input whose payload is not what it was.
 
-    `known`: it did not run, since somebody else had made the same meanwhile.
+    `known`: it did not run, since somebody else had made the same meanwhile. `elsewhere`: neither, since
+    somebody else is making it.
     """
 
     execution: Execution
@@ -68,6 +69,7 @@ class Done:
     cancelled: bool = False
     trouble: BaseException | None = None
     known: bool = False
+    elsewhere: bool = False
 
     @property
     def fine(self) -> bool:

@@ -7,6 +7,7 @@ It takes one of the places that programs have in this pod. Asked for again, it i
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from koalja_fn.program.calling import Caller
 from koalja_fn.program.cancel import Cancel
 from koalja_fn.pull.asking import Options
 from koalja_fn.pull.building import Executor
+from koalja_fn.pull.claims import Claims
 from koalja_fn.pull.course import Site, made_of
 from koalja_fn.pull.opening import Compiled
 from koalja_fn.pull.runs import Done, Execution
@@ -52,17 +54,25 @@ def _run(joined: Joined, caller: Caller, post: Post, errand: Errand, span: Span,
     found = Compiled(
         post.circuit.circuit, post.circuit.folder, {post.plan.name: post.plan.code}, {}, fresh=False
     )
-    site = Site(joined.registry, joined.store, found, Options(1), cancel, shared=True)
+    with closing(Claims(joined.registry)) as claims:
+        site = Site(joined.registry, joined.store, found, Options(1), cancel, claims)
+        return _answered(site, caller, post, errand, span)
+
+
+def _answered(site: Site, caller: Caller, post: Post, errand: Errand, span: Span) -> Answer:
     task = post.plan.task
     left = max(1.0, round(span.until - time.monotonic(), 1))
     task = replace(task, timeout=min(left, task.timeout or left))
     execution = Execution(task, errand.number, errand.key, tuple(errand.members), errand.told)
-    done = Executor(site, caller).execute(execution)
+    executor = Executor(site, caller)
+    done = executor.execute(execution)
+    while done.elsewhere and not site.stop.is_set and time.monotonic() < span.until:
+        done = executor.execute(execution)
     if done.trouble is not None:
         raise done.trouble
     if done.damaged is not None:
         return "200 OK", {"damaged": done.damaged.id}
-    if done.cancelled:  # this pod is to go: another one can do it
+    if done.cancelled or done.elsewhere:  # this pod is to go: another one can do it
         return "503 Service Unavailable", {"why": "the pod is being stopped"}
     if done.failure is not None:
         return "200 OK", {"failure": {"message": done.failure.message, "stderr": done.failure.stderr}}
@@ -73,8 +83,10 @@ def _run(joined: Joined, caller: Caller, post: Post, errand: Errand, span: Span,
 
 def _keep(site: Site, errand: Errand, done: Done) -> None:
     made = made_of(site, done.execution, errand.run, done.seconds)
-    named(site.registry, site.store, partial(_step, made, done))
+    named(site.registry, site.store, partial(_step, site, made, done))
 
 
-def _step(made: making.Made, done: Done, tx: Transaction) -> None:
+def _step(site: Site, made: making.Made, done: Done, tx: Transaction) -> None:
     making.keep(tx, made, done.values)
+    if site.claims is not None:
+        site.claims.drop(tx, [made.key])

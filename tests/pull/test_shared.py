@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +152,7 @@ def test_two_at_once_break_nothing(home: dict[str, str], shops: tuple[Workshop, 
     assert [process.returncode for process in started] == [0, 0], said
     here, there = (json.loads(out) for out, _ in said)
     assert _without_paths(here["wires"]) == _without_paths(there["wires"])
-    assert len(here["made"]) + len(there["made"]) == len(shops[0].ran())
+    assert len(here["made"]) + len(there["made"]) == len(shops[0].ran()) == 12  # none of them twice
     named = shared()
     assert named is not None
     registry = open_registry(named)
@@ -165,6 +167,61 @@ def test_two_at_once_break_nothing(home: dict[str, str], shops: tuple[Workshop, 
         (2,),
     ]
     registry.close()
+
+
+_RUN = """
+import sys
+from koalja_fn.pull import claims
+claims.SECONDS = 2.0
+from koalja_fn.commands import main
+main(["make", "-j", "2", sys.argv[1]])
+"""
+
+
+@pytest.mark.parametrize("end", ["by itself", "killed"])
+def test_of_two_that_want_the_same_one_makes_it_and_the_other_waits(
+    home: dict[str, str], shops: tuple[Workshop, Workshop], tmp_path: Path, end: str
+) -> None:
+    began, go = tmp_path / "began", tmp_path / "go"
+    for shop in shops:
+        shop.program("copy", f'touch {began}; until test -e {go}; do sleep 0.02; done; cat "$1" > "$2"')
+        (shop.folder / "src/b.txt").unlink()
+    environ = {**os.environ, **home}
+
+    def make(shop: Workshop) -> subprocess.Popen[str]:
+        words = [sys.executable, "-c", _RUN, str(shop.folder)]
+        return subprocess.Popen(
+            words, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+
+    first = make(shops[0])
+    until = time.monotonic() + 60
+    while not began.exists():
+        assert first.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    second = make(shops[1])
+    assert second.stderr is not None
+    assert second.stderr.readline() == "first: it was never made\n"
+    if end == "killed":
+        first.kill()
+    go.touch()
+    told = [process.communicate(timeout=90)[1] for process in (first, second)]
+    assert second.returncode == 0, told
+    # A runner that is killed leaves its program behind, which had begun: it runs twice, and is kept once.
+    assert shops[0].ran() == (["first", "second"] if end == "by itself" else ["first", "first", "second"])
+    if end == "killed":
+        assert "2 made" in told[1]
+    else:
+        assert first.returncode == 0, told
+    assert _nothing_is_begun()
+
+
+def _nothing_is_begun() -> bool:
+    named = shared()
+    assert named is not None
+    with closing(open_registry(named)) as registry:
+        return registry.read(lambda tx: tx.all("SELECT id FROM begun")) == []
 
 
 def _without_paths(wires: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
