@@ -29,6 +29,7 @@ from koalja_fn.story.overview import (
     circuits,
     latest_snapshots,
     latest_values,
+    purged,
     task_lines,
     wire_lines,
 )
@@ -127,7 +128,9 @@ def _list(
     if kind == "values":
         _check_wire(tx, wire)
         values = latest_values(tx, wire, last)
-        return {kind: [value_json(value) for value in values]}, listing.values_table(values)
+        gone = purged(tx, values)
+        told_values = [{**value_json(value), "purged": value.digest in gone} for value in values]
+        return {kind: told_values}, listing.values_table(values, gone)
     if kind == "snapshots":
         if task is not None:
             find_task(tx, task)

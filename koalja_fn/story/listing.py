@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 from koalja_fn.model import AnnotatedValue
 from koalja_fn.registry.rows import FormedRow
@@ -57,8 +57,8 @@ def wires_table(lines: Sequence[WireLine]) -> Iterator[str]:
     return table(("WIRE", "VALUES", "FROM", "TO", "LATEST"), rows)
 
 
-def values_table(found: Sequence[AnnotatedValue]) -> Iterator[str]:
-    """One line for each value."""
+def values_table(found: Sequence[AnnotatedValue], purged: Container[str] = ()) -> Iterator[str]:
+    """One line for each value; behind the size of those with a digest in `purged` it is said so."""
     rows = [
         (
             local(v.arrived),
@@ -66,7 +66,7 @@ def values_table(found: Sequence[AnnotatedValue]) -> Iterator[str]:
             v.position + 1,
             short(v.id),
             maker(v) or v.source,
-            size(v.size),
+            f"{size(v.size)}, purged" if v.digest in purged else size(v.size),
             v.type,
             v.name,
         )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from koalja_fn.engine.usual import Usual
 from koalja_fn.model import AnnotatedValue, Circuit
-from koalja_fn.registry import overview, stories, tasks
+from koalja_fn.registry import overview, purging, stories, tasks
 from koalja_fn.registry.overview import CircuitRow, TaskCounts, WireRow
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.registry.rows import FormedRow
@@ -152,6 +152,12 @@ def latest_values(tx: Transaction, wire: str | None, last: int) -> list[Annotate
         for value in overview.latest_values(tx, row.id, last)
     ]
     return sorted(found, key=lambda value: value.arrived)[-last:]
+
+
+def purged(tx: Transaction, found: Iterable[AnnotatedValue]) -> frozenset[str]:
+    """The digests of those values whose payloads are purged."""
+    digests = {value.digest for value in found}
+    return frozenset(d for d in digests if purging.state_of(tx, d) in (purging.GOING, purging.GONE))
 
 
 def latest_snapshots(tx: Transaction, task: str | None, last: int) -> list[FormedRow]:

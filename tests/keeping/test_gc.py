@@ -61,6 +61,15 @@ def test_doctor_knows_what_was_purged(place: Premises) -> None:
     assert "missing or damaged" not in done.stdout + done.stderr
 
 
+def test_a_list_of_values_marks_what_was_purged(place: Premises) -> None:
+    gc(place)
+    words = [sys.executable, "-m", "koalja_fn", "list", "values", "--wire", "a"]
+    told = subprocess.run([*words, "-o", "json"], cwd=place.folder, check=True, capture_output=True).stdout
+    assert [value["purged"] for value in json.loads(told)["values"]] == [True, True, False]
+    lines = subprocess.run(words, cwd=place.folder, check=True, capture_output=True, text=True).stdout
+    assert lines.count(", purged") == 2
+
+
 def test_where_others_are_at_work_it_only_marks(place: Premises) -> None:
     with hold(place.folder):
         done = gc(place)
