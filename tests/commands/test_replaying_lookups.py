@@ -18,7 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from circuit_runs import COMMAND, folder_of, koalja, once, wait_for
+from circuit_runs import COMMAND, folder_of, koalja, once, running, wait_for
 
 from koalja_fn.model import AnnotatedValue
 from koalja_fn.registry import Transaction, connect, lookups, snapshots, values
@@ -222,6 +222,28 @@ def test_a_service_of_the_circuit_is_neither_started_nor_asked(tmp_path: Path) -
     assert results(folder) == ["new m1:a"]
     (new,) = asked_for(folder)
     assert (new.service, new.number, new.lookup.replayed is not None) == ("server", 0, True)
+
+
+def test_beside_a_run_that_serves_old_answers_are_replayed_and_new_values_ask(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, OWN, predict_py=OLD, server_py=SERVER)
+    with running(folder, "-q"):
+        koalja("send", folder, "model", "--data", "m1")
+        koalja("send", folder, "json", "--data", "a")
+        wait_for(lambda: results(folder) == ["m1:a"])
+        koalja("send", folder, "model", "--data", "m2")
+        wait_for(partial(reading, folder, lambda tx: listening(tx) == 2))
+        edit(folder, NEW)
+        assert replayed(folder) == {"again": 1}
+        assert results(folder) == ["new m1:a"]
+        koalja("send", folder, "json", "--data", "b")
+        wait_for(lambda: results(folder) == ["new m1:a", "new m2:b"])
+    assert [asked_for(folder, n)[0].lookup.replayed is not None for n in (0, 1)] == [True, False]
+
+
+def listening(tx: Transaction) -> int:
+    """How many processes of services have come up."""
+    row = tx.one("SELECT count(*) FROM execution WHERE outcome = 'listening'")
+    return int(row[0]) if row else 0
 
 
 def test_an_answer_that_is_another_by_now_is_asked_for_without_the_option_only(tmp_path: Path) -> None:
