@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from koalja_fn.commands.shared import emit_json, output_option, reports_errors, signals_call
-from koalja_fn.errors import ProgramError, UsageError
+from koalja_fn.errors import ProgramError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -110,10 +110,16 @@ def make(
             answer = _deployed(str(path), wires, options, stop)
         else:
             answer = ask(path, wires, options, stop, patience=wait)
+            try:
+                _find_paths(path, answer, output)  # the only look at the store where nothing has changed
+            except StoreError:
+                if not answer.unchanged:
+                    raise
+                tell("a result is not in the store any more: all is looked at anew")
+                answer = ask(path, wires, options, stop, patience=wait, trusting=False)
+                _find_paths(path, answer, output)
     folder = None if deployed else path
     if output == "json":
-        if folder is not None:
-            _find_paths(folder, [value for values in answer.wires.values() for value in values])
         emit_json(_document(answer))
     else:
         _say(answer, folder, dry_run)
@@ -232,8 +238,6 @@ def _say_wire(path: Path | None, wire: str, values: list[dict[str, Any]]) -> Non
     """`path` is the circuit's folder; without one the values are in a store that has no paths."""
     if not values:
         click.echo(f"{wire}: nothing")
-    if path is not None:
-        _find_paths(path, values[:_SHOWN])
     for value in values[:_SHOWN]:
         place = value["path"] if path is None else os.path.relpath(value["path"])
         click.echo(f"{wire}  {value['id'][:12]}  {place or _bytes(value)}")
@@ -245,8 +249,15 @@ def _bytes(value: dict[str, Any]) -> str:
     return " ".join(text for text in (f"{value['size']} bytes", value["type"], value["name"]) if text)
 
 
-def _find_paths(path: Path, values: list[dict[str, Any]]) -> None:
-    """What `to` has put nowhere has a path in the store."""
+def _find_paths(path: Path, answer: Answer, output: str) -> None:
+    """What `to` has put nowhere has a path in the store; what is told gets it.
+
+    Raises:
+        StoreError: A payload is not there any more.
+    """
+    every = output == "json"
+    wires = list(answer.wires.values())[: None if every else _WIRES]
+    values = [value for some in wires for value in some[: None if every else _SHOWN]]
     if not all(value["path"] for value in values):
         from koalja_fn.pull.make import with_paths
 

@@ -6,13 +6,17 @@ import os
 import sqlite3
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from workshop import Workshop, tasks_of, whys
 
+from koalja_fn.commands import main
 from koalja_fn.errors import Busy, NotFound, StoreError, UsageError
 from koalja_fn.local.holding import hold
+from koalja_fn.local.opening import open_payloads
 from koalja_fn.program.cancel import Cancel
 from koalja_fn.pull.narrowing import narrowed
 from koalja_fn.pull.opening import compiled
@@ -319,6 +323,31 @@ def test_results_are_written_while_others_are_being_made(shop: Workshop) -> None
     )
     shop.source("src/a.txt", "x")
     assert shop.texts(shop.make(), "c") == ["x"]
+
+
+@pytest.mark.parametrize("text", ["small", "large" * 10_000])
+@pytest.mark.parametrize("words", [(), ("-o", "json"), ("--dry-run",)])
+def test_a_result_that_somebody_deleted_from_the_store_is_made_again(
+    shop: Workshop, text: str, words: tuple[str, ...]
+) -> None:
+    shop.wire(CHAIN)
+    shop.program("twice", 'cat "$1" "$1" > "$2"')
+    shop.wire(CHAIN.replace("./copy {b}", "./twice {b}"))
+    shop.source("src/a.txt", text)
+    (value,) = shop.make().wires["c"]
+    shop.ran()
+    with closing(open_payloads(shop.folder)) as store:
+        store.delete(value["digest"])
+    assert shop.make().unchanged  # nothing was looked at in the store
+    done = CliRunner().invoke(main, ["make", str(shop.folder), *words])
+    assert done.exit_code == 0, done.output
+    if "--dry-run" in words:
+        assert "second: would run: what it made is gone" in done.output
+        assert shop.ran() == []
+    else:
+        assert "looked at anew" in done.output
+        assert shop.ran() == ["second"]
+        assert shop.texts(shop.make(), "c") == [text * 2]
 
 
 def test_keep_going_makes_all_that_does_not_depend_on_the_failure(shop: Workshop) -> None:
