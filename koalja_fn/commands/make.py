@@ -52,7 +52,7 @@ _AT_ONCE = 64  # executions in pods; each task's own `concurrency` is less, most
 @click.option("--cluster", "on_cluster", is_flag=True, help="PATH is the name of a circuit on a cluster.")
 @click.option("--namespace", metavar="NAMESPACE", help="Where.  [default: the context's namespace]")
 @click.option("--context", metavar="NAME", help="Another context of the kubeconfig than the current one.")
-@click.option("--deployed", is_flag=True, hidden=True)
+@click.option("--deployed", is_flag=True, hidden=True, help="As the console's pod does it.")
 @click.option("-q", "--quiet", is_flag=True, help="Tell of results and trouble only.")
 @output_option
 def make(

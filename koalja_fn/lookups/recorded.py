@@ -10,9 +10,11 @@ from koalja_fn.lookups import masking
 from koalja_fn.registry.lookups import Body, Lookup, LookupRow
 
 # Request headers that ask for a part, or only for what has changed: with others it is another request.
-_SELECTING = ("if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "range")
-# A request: its method, its path, digest and size of its body.
-_Request = tuple[str, str, str, int]
+_SELECTING = frozenset(
+    {"if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "range"}
+)
+# A request: its method, its path, digest and size of its body, and those headers.
+_Request = tuple[str, str, str, int, tuple[tuple[str, str], ...]]
 
 
 class Missing(Exception):
@@ -34,7 +36,7 @@ class Record:
         self._count: dict[_Request, int] = defaultdict(int)
         for row in rows:
             one = row.lookup
-            request = _request(one.method, one.path, one.asked)
+            request = _request(one.method, one.path, one.asked, one.headers.get("asked"))
             if one.problem or not one.status:
                 self._failed.setdefault(request, one.problem)
             elif one.asked.size and not one.asked.digest:  # which body it was is not known
@@ -52,25 +54,28 @@ class Record:
         """
         if masking.is_cut(path):
             raise Missing("its path is too long to be on record whole")
-        request = _request(method, path, body)
+        request = _request(method, path, body, headers)
         with self._lock:
             left = self._left.get(request, [])
             for place, row in enumerate(left):
-                if not _differing(row.lookup, headers):
+                if not _varying(row.lookup, headers):
                     return left.pop(place)
             raise Missing(self._why(request, left, headers))
 
     def _why(self, request: _Request, left: Sequence[LookupRow], headers: object) -> str:
         if left:
-            names = ", ".join(_differing(left[0].lookup, headers))
-            return f"it was asked with other headers ({names})"
+            return _with_others(_varying(left[0].lookup, headers))
         if count := self._count.get(request):
             return f"it was asked {'once' if count == 1 else f'{count} times'}, and not once more"
         if request in self._failed:
             return f"it got no answer then: {self._failed[request] or 'nobody answered'}"
         if self._empty:
             return "nothing was asked"
-        if any(one[:2] == request[:2] for one in (*self._left, *self._failed)):
+        known = (*self._left, *self._failed)
+        for one in known:
+            if one[:4] == request[:4]:
+                return _with_others({name for name, _ in {*one[4]} ^ {*request[4]}})
+        if any(one[:2] == request[:2] for one in known):
             return "it was asked with another body"
         return "it was not asked"
 
@@ -80,16 +85,20 @@ def records(rows: Sequence[LookupRow], wires: Iterable[str]) -> dict[str, Record
     return {wire: Record([row for row in rows if row.lookup.wire == wire]) for wire in wires}
 
 
-def _request(method: str, path: str, body: Body) -> _Request:
-    return method, path, body.digest, body.size
+def _request(method: str, path: str, body: Body, headers: object) -> _Request:
+    selecting = sorted((n.lower(), value) for n, value in pairs_of(headers) if n.lower() in _SELECTING)
+    return method, path, body.digest, body.size, tuple(selecting)
 
 
-def _differing(one: Lookup, now: object) -> list[str]:
-    """Names of the headers that decided about an answer, and are not the same now."""
+def _with_others(names: Iterable[str]) -> str:
+    return f"it was asked with other headers ({', '.join(sorted(names))})"
+
+
+def _varying(one: Lookup, now: object) -> list[str]:
+    """Names of the headers on which an answer said that it depends, and that are not the same now."""
     then, told = one.headers.get("asked"), one.headers.get("told")
     varied = {name.strip().lower() for value in _values(told, "vary") for name in value.split(",")}
-    deciding = sorted({*_SELECTING, *varied} - {"*", ""})
-    return [name for name in deciding if _values(then, name) != _values(now, name)]
+    return [name for name in varied - {"*", ""} if _values(then, name) != _values(now, name)]
 
 
 def _values(headers: object, name: str) -> list[str]:

@@ -24,7 +24,7 @@ from koalja_fn.program.inputs import Inputs
 from koalja_fn.program.logs import Log
 from koalja_fn.program.scratch import OWN, Slot, Yard
 from koalja_fn.program.starting import Process, Start, Starter
-from koalja_fn.program.warm import Warm
+from koalja_fn.program.warm import starter as starter_of
 from koalja_fn.program.watching import Watch
 from koalja_fn.store import Store
 from koalja_fn.store.disk import explained
@@ -84,7 +84,7 @@ class Caller:
         self._orphans = orphans.Orphans()
         with explained(f"scratch folders can't be made below {root}"):
             self._yard = Yard(root, lambda folder: _end_stale(folder))
-        self._starter = starter or Warm(self._yard.path)
+        self._starter = starter or starter_of(self._yard.path, os.environ if environ is None else environ)
         self._slots: dict[Path, Slot] = {}
 
     def call(

@@ -232,7 +232,8 @@ def _looked_up(word: str, base: Path) -> Path | None:
     path = Path(word)
     inside = path if path.is_absolute() else base / path
     if inside.is_file():
-        return inside.resolve() if path.is_absolute() else inside
+        # Not the file itself: by the name of its link an interpreter knows its virtual environment.
+        return inside.parent.resolve() / inside.name if path.is_absolute() else inside
     if inside.is_dir() and "/" in word:
         raise NoCode(
             "no-program", f"{word} is a folder, no program", f"name a program in it: {word.rstrip('/')}/main"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 from koalja_fn.program.cancel import Cancel
 from koalja_fn.program.pythonic import Python, Unusual, recognised
 from koalja_fn.program.scratch import remove
-from koalja_fn.program.starting import Process, Spawning, Start
+from koalja_fn.program.starting import Process, Spawning, Start, Starter
 from koalja_fn.program.template import Broken, Template, Unfit
 
 _MOST = 16
@@ -43,6 +44,12 @@ class _Seat:
     broken: int = 0
 
 
+def starter(folder: Path, environ: Mapping[str, str]) -> Starter:
+    """What starts programs: with `KOALJA_STARTS=cold` none is forked, with `warm` even the first one is."""
+    starts = environ.get("KOALJA_STARTS", "")
+    return Spawning() if starts == "cold" else Warm(folder, first=starts == "warm")
+
+
 class Warm:
     """Starts programs, from as many threads at once as one likes.
 
@@ -50,12 +57,16 @@ class Warm:
         folder: Where templates have their folders; made and cleared away by others.
         seconds: How long the imports of a program may take.
         forks: After how many executions a template is replaced.
+        first: Whether a program's first execution waits for its template.
     """
 
-    def __init__(self, folder: Path, *, seconds: float = _SECONDS, forks: int = _FORKS) -> None:
+    def __init__(
+        self, folder: Path, *, seconds: float = _SECONDS, forks: int = _FORKS, first: bool = False
+    ) -> None:
         self._folder = folder
         self._seconds = seconds
         self._forks = forks
+        self._first = first
         self._spawn = Spawning()
         self._lock = threading.Condition()
         self._seats: OrderedDict[Key, _Seat] = OrderedDict()
@@ -76,6 +87,10 @@ class Warm:
         except Unusual as unusual:
             return self._cold(start, self._once(start.argv[0], str(unusual)))
         seat, template, remark = self._look((python, environ))
+        if self._first and template is None:
+            with self._lock:
+                self._lock.wait_for(lambda: not seat.making)
+            template = seat.template
         if template is not None:
             try:
                 return template.fork(start, python.skip)
@@ -125,7 +140,7 @@ class Warm:
                 seat.told = True
                 remark = _said(seat.why)
             idle = seat.template is None and not seat.making and not seat.why
-            if idle and seat.calls > 1 and time.monotonic() >= seat.due and not self._closed:
+            if idle and (seat.calls > 1 or self._first) and time.monotonic() >= seat.due and not self._closed:
                 ended += self._make_room()
                 seat.making = True
                 self._numbers += 1

@@ -149,6 +149,18 @@ def of_last_attempt(tx: Transaction, snapshot: int, most: int = _ALL) -> list[Lo
     return [] if earlier else found
 
 
+def without_bodies(tx: Transaction, task: int) -> int:
+    """How many answers to a task's finished executions have no body any more: too large, or purged."""
+    row = tx.one(
+        "SELECT count(*) FROM snapshot s JOIN lookup l ON l.snapshot = s.rid"
+        " LEFT JOIN purge p ON p.digest = l.told AND p.state IN ('going', 'gone')"
+        " WHERE s.task = ? AND s.state = 'done' AND l.problem = '' AND l.told_size > 0"
+        " AND (l.told_kept = 0 OR p.digest IS NOT NULL)",
+        task,
+    )
+    return int(row[0]) if row else 0
+
+
 def asked_of(tx: Transaction, answered: int, most: int) -> list[int]:
     """Rows of the snapshots whose executions a service's snapshot answered, the earliest first."""
     rows = tx.all(

@@ -320,6 +320,8 @@ def test_a_body_that_is_on_record_by_its_digest_only_is_no_answer(tmp_path: Path
     folder = fed(tmp_path, lambda path, body: bytes(17 << 20), "a", predict=ASKER + "print(len(ask('/')))\n")
     assert results(folder) == [str(17 << 20)]
     edit(folder, ASKER + "print('new', len(ask('/')))\n")
+    planned = told_of("recompute", folder, "--dry-run", "--replay-lookups")
+    assert any("predict: 1 answers on record have lost their bodies" in note for note in planned["notes"])
     assert replayed(folder, status=4) == {"dead": 1}
     assert f"its answer of {17 << 20} bytes was too large to be kept" in cause(folder)
 

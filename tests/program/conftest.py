@@ -1,5 +1,6 @@
 """A bench for calling real programs on real files."""
 
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -35,7 +36,8 @@ class Bench:
             for name, values in inputs.items()
         )
         job = Job("weather", "average", command, self.folder, self.folder, "5" * 64, placed, ("mean",))
-        return replace(job, **{"timeout": 30.0, **more})
+        warm = os.environ.get("KOALJA_STARTS") == "warm"  # cold by default: test_warm.py has both
+        return replace(job, **{"timeout": 30.0, "warm": warm, **more})
 
     def call(self, *command: str, **more: Any) -> Result:
         return self.caller.call(self.job(*command, **more), self.stop)

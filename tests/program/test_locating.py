@@ -126,6 +126,15 @@ def test_programs_of_run_lines_are_looked_up_in_the_folder_first(tmp_path: Path,
     assert found.explicit
 
 
+def test_a_virtual_environment_s_interpreter_is_not_followed_to_its_origin(tmp_path: Path) -> None:
+    """By its own name it finds the libraries of its environment."""
+    python = tmp_path / "venv/bin/python3"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    write(tmp_path / "average.py")
+    assert locate(tmp_path, "average", f"{python} average.py").command[0] == str(python)
+
+
 def test_programs_of_run_lines_are_looked_up_on_path_then(tmp_path: Path) -> None:
     found = locate(tmp_path, "t", "sort -n {in}")
     assert found.command == (str(on_path("sort")), "-n", "{in}")

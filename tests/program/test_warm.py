@@ -17,9 +17,9 @@ import pytest
 
 from koalja_fn.program.contract import Limits, Reason, Result
 from koalja_fn.program.pythonic import Unusual, recognised
-from koalja_fn.program.starting import Process, Start
+from koalja_fn.program.starting import Child, Process, Start
 from koalja_fn.program.template import Forked
-from koalja_fn.program.warm import Warm
+from koalja_fn.program.warm import Warm, starter
 
 from .conftest import Bench, bench_in
 from .test_ending import alive, soon
@@ -578,6 +578,21 @@ while True:
     runner.wait()
     runner.stdout.close()
     assert soon(lambda: not alive(template), 20)
+
+
+@pytest.mark.parametrize(("starts", "kinds"), [("warm", [Forked, Forked]), ("cold", [Child, Child])])
+def test_all_starts_can_be_made_warm_or_cold(tmp_path: Path, starts: str, kinds: list[type]) -> None:
+    program = tmp_path / "p.py"
+    program.write_text("print(1)\n")
+    made = starter(tmp_path / "templates", {"KOALJA_STARTS": starts})
+    found = []
+    for _ in kinds:
+        with (tmp_path / "out").open("wb") as out:
+            argv = [sys.executable, str(program)]
+            process = made(Start(argv, str(tmp_path), {}, out.fileno(), out.fileno(), warm=True))
+            found.append((type(process), process.reap()[0]))
+    made.close()
+    assert found == [(kind, 0) for kind in kinds]
 
 
 def test_which_commands_are_python_programs(tmp_path: Path) -> None:

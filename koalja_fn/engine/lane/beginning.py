@@ -9,7 +9,7 @@ from typing import Any
 from koalja_fn.engine.lane.choosing import Reach, reach
 from koalja_fn.engine.plans import CircuitPlan, asked_wires
 from koalja_fn.errors import NotFound, UsageError
-from koalja_fn.registry import lanes, tasks
+from koalja_fn.registry import lanes, lookups, tasks
 from koalja_fn.registry.lanes import Recompute
 from koalja_fn.registry.registry import Transaction
 
@@ -143,7 +143,7 @@ def prospect(
     options = Options(tuple(roots), task is not None, since, only_failed, effects, services, replay_lookups)
     reached = reach(plan.circuit, tuple(roots))
     found = tuple(roots.get(name) or _downstream(tx, plan, name, reached) for name in reached.tasks)
-    return Prospect(options, reached, found, (*notes, *_notes(plan, options, reached)))
+    return Prospect(options, reached, found, (*notes, *_notes(tx, plan, options, reached)))
 
 
 def _renewed(
@@ -221,10 +221,10 @@ def _downstream(tx: Transaction, plan: CircuitPlan, name: str, reached: Reach) -
     return Planned(name, count, False, f"it reads {', '.join(wires)}, where values may differ")
 
 
-def _notes(plan: CircuitPlan, options: Options, reached: Reach) -> Iterator[str]:
+def _notes(tx: Transaction, plan: CircuitPlan, options: Options, reached: Reach) -> Iterator[str]:
     for wire in reached.loops:
         yield f"a loop goes through {wire}: it is gone round once, and the values of {wire} stay as they are"
-    yield from _notes_of_lookups(plan, options, reached)
+    yield from _notes_of_lookups(tx, plan, options, reached)
     if options.effects:
         return
     for name in reached.tasks:
@@ -236,13 +236,16 @@ def _notes(plan: CircuitPlan, options: Options, reached: Reach) -> Iterator[str]
             yield f"{wire} is written out (`to`): new values of old snapshots are not, without --effects"
 
 
-def _notes_of_lookups(plan: CircuitPlan, options: Options, reached: Reach) -> Iterator[str]:
+def _notes_of_lookups(tx: Transaction, plan: CircuitPlan, options: Options, reached: Reach) -> Iterator[str]:
     """Who asks on the side, and who answers."""
     askers = [n for n in reached.tasks if asked_wires(plan.tasks[n]) and not plan.tasks[n].task.service]
     for name in askers:
         wires = ", ".join(asked_wires(plan.tasks[name]))
         if options.replay_lookups:
             yield f"{name} is told what is on record for {wires}; nobody is asked"
+            lost = lookups.without_bodies(tx, plan.tasks[name].id)
+            if lost:
+                yield f"{name}: {lost} answers on record have lost their bodies (too large, or purged)"
         else:
             yield f"{name} asks {wires} anew; --replay-lookups gives it the answers on record"
     if options.replay_lookups and not askers:
