@@ -36,7 +36,7 @@ class Together(Protocol):
 
 
 class Express:
-    """Takes values by POST to `/CIRCUIT/WIRE`; see `koalja_fn.web.Express`."""
+    """Takes values by POST to `/CIRCUIT/WIRE`, and to `/` for the wire `root` (`koalja_fn.web.Express`)."""
 
     def __init__(
         self,
@@ -45,11 +45,13 @@ class Express:
         *,
         hosts: Collection[str] | None = LOOPBACK,
         told: Callable[[Receipt], Answer],
+        root: str | None = None,
     ) -> None:
         self._intake = intake
         self._limits = limits
         self._hosts = hosts
         self._told = told
+        self._root = root
         self._circuit: Circuit | None = None
         self._wires: Mapping[str, tuple[str, str]] = {}
 
@@ -79,8 +81,9 @@ class Express:
         """By the target of a request: wire, and the type of what has none."""
         circuit = self._intake.circuit
         if circuit is not self._circuit:
-            self._wires = {
-                f"/{circuit.name}/{wire}": (wire, untyped_on(circuit, wire)) for wire in circuit.wires
-            }
+            places = {f"/{circuit.name}/{wire}": wire for wire in circuit.wires}
+            if self._root is not None:
+                places["/"] = self._root
+            self._wires = {place: (wire, untyped_on(circuit, wire)) for place, wire in places.items()}
             self._circuit = circuit
         return self._wires

@@ -14,11 +14,12 @@ from typing import Any, Self
 
 from koalja_fn.engine.installing import install
 from koalja_fn.errors import NotFound
-from koalja_fn.local.serving import entry, problem
+from koalja_fn.local.serving import Express, entry, problem
 from koalja_fn.local.session import Session, Talk
 from koalja_fn.local.workplace import Workplace
 from koalja_fn.registry import Registry
 from koalja_fn.store import FileStore
+from koalja_fn.web import Answer
 from koalja_runtime import noting, telling
 from koalja_runtime.settings import Settings
 
@@ -33,6 +34,13 @@ class Alone:
         self._session = Session(workplace, Talk(telling.ended, telling.trouble), jobs=4)
         self._app = entry(
             self._session.intake, spool=workplace.state / "spool", hosts=None, ghosts=self._session.ghosts
+        )
+        sources = workplace.plan.circuit.sources
+        self.express = Express(
+            self._session.intake,
+            hosts=None,
+            told=lambda _: Answer(202),
+            root=sources[0] if len(sources) == 1 else None,
         )
         self._session.start()
 

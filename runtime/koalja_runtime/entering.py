@@ -23,7 +23,7 @@ from koalja_fn.local.ghosting import ghosts_among
 from koalja_fn.local.offering import offers_of
 from koalja_runtime import letters, telling
 from koalja_runtime.bells import Bells
-from koalja_runtime.entrance import Entrance, application_of, events_of_request
+from koalja_runtime.entrance import Entrance, application_of, events_of_request, express_of
 from koalja_runtime.joining import Installed, Joined
 from koalja_runtime.settings import Settings
 
@@ -39,6 +39,7 @@ class EntryDesk:
         self._plan()
         self._entrance = Entrance(joined, bells, self._plan)
         self._app = application_of(self._entrance, joined)
+        self.express = express_of(self._entrance)
         for path, view in {
             "/": self._accepted,
             "/sweep": self._sweep,

@@ -19,9 +19,10 @@ from koalja_fn.engine.ringing import News, is_ring, is_ring_request
 from koalja_fn.errors import KoaljaError
 from koalja_fn.events import Event
 from koalja_fn.local.ghosting import Walked
-from koalja_fn.local.serving import entry
+from koalja_fn.local.serving import Express, entry
 from koalja_fn.local.spool import spool_stream, too_large
 from koalja_fn.model import Circuit
+from koalja_fn.web import Answer
 from koalja_runtime import telling
 from koalja_runtime.bells import Bells
 from koalja_runtime.ghosts import Ghosts
@@ -39,6 +40,7 @@ class Entrance:
         self._joined = joined
         self._bells = bells
         self._plan = plan
+        self.seen = plan().circuit
         self.ghosts = Ghosts(joined, bells)
 
     @property
@@ -53,8 +55,27 @@ class Entrance:
     def accept(self, offers: Sequence[Offer]) -> list[Receipt]:
         """Put values on wires, all or none; durable when it returns. Then whoever reads them is rung."""
         plan = self._plan()
-        intake = Intake(self._joined.registry, self._joined.store, plan, lambda _: None)
-        receipts = intake.accept(offers)
+        receipts = self._intake(plan).accept(offers)
+        self._tell(plan, receipts)
+        return receipts
+
+    def accept_together(self, offers: Sequence[Offer]) -> list[Receipt | None]:
+        """Put values of several senders on wires; None for what has to be offered alone."""
+        plan = self._plan()
+        self.seen = plan.circuit
+        told: list[Receipt | None] = [None] * len(offers)
+        known = [n for n, offer in enumerate(offers) if offer.wire in plan.wires]  # rewired meanwhile
+        receipts = self._intake(plan).accept_together([offers[n] for n in known])
+        self._tell(plan, [receipt for receipt in receipts if receipt is not None])
+        for n, receipt in zip(known, receipts, strict=True):
+            told[n] = receipt
+        return told
+
+    def _intake(self, plan: CircuitPlan) -> Intake:
+        return Intake(self._joined.registry, self._joined.store, plan, lambda _: None)
+
+    def _tell(self, plan: CircuitPlan, receipts: Sequence[Receipt]) -> None:
+        """Ring for what is new."""
         newest: dict[str, News] = {}
         for receipt in receipts:
             if not receipt.duplicate:
@@ -67,7 +88,27 @@ class Entrance:
                 sweeping.form_jobs(self._joined.registry, plan, set(newest))
             except KoaljaError as error:  # the value is durable; the sweep forms
                 telling.trouble(error)
-        return receipts
+
+
+class Beside:
+    """The way in for `Express`, which asks for the circuit at each request: as it was at the last commit."""
+
+    def __init__(self, entrance: Entrance) -> None:
+        self._entrance = entrance
+
+    @property
+    def circuit(self) -> Circuit:
+        """The circuit whose wires these are."""
+        return self._entrance.seen
+
+    def accept_together(self, offers: Sequence[Offer]) -> list[Receipt | None]:
+        """Put values of several senders on wires; None for what has to be offered alone."""
+        return self._entrance.accept_together(offers)
+
+
+def express_of(entrance: Entrance) -> Express:
+    """The way around the application for small events; what is not as usual is left to the application."""
+    return Express(Beside(entrance), LIMITS, hosts=None, told=lambda _: Answer(202))
 
 
 def application_of(entrance: Entrance, joined: Joined) -> Flask:

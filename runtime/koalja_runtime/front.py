@@ -11,11 +11,14 @@ import gc
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from koalja_runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from koalja_fn.web import Answer, Head
 
 Start = Callable[..., Any]
 _WARM_UP = 0.05
@@ -44,7 +47,7 @@ class Front:
     """The WSGI application."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._opening = threading.Lock()
         self._desk: Desk | None = None
         self._failed = 0.0
@@ -62,6 +65,19 @@ class Front:
         if desk is None or self._draining:
             return _plain(start_response, "503 Service Unavailable", [("Retry-After", "1")])
         return desk(environ, start_response)
+
+    def take(self, head: Head, body: bytes) -> Any:
+        """What can go the express way (`koalja_fn.web.Express`), once what is behind is open."""
+        express = getattr(self._desk, "express", None)
+        if express is None or self._draining:
+            return None
+        taken = express.take(head, body)
+        return None if taken is None else (express, taken)
+
+    def settle(self, taken: Sequence[Any]) -> Sequence[Answer | None]:
+        """Answer what was taken."""
+        answers: Sequence[Answer | None] = taken[0][0].settle([one for _, one in taken])
+        return answers
 
     def _is_ready(self) -> bool:
         """Whether what is behind is open, and says of itself that it is ready where it does."""
@@ -97,7 +113,7 @@ class Front:
                 return self._desk
             try:
                 with uncollected():
-                    self._desk = _desk_of(self._settings)
+                    self._desk = _desk_of(self.settings)
             except Exception as error:
                 self._failed = time.monotonic()
                 self._tell(error)

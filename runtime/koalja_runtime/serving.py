@@ -1,7 +1,8 @@
-"""Gunicorn around the application: one process with threads, told from here, ended by SIGTERM with grace.
+"""Gunicorn around the server: one working process, told from here, ended by SIGTERM with grace.
 
 What is started first is the arbiter: as the first process of a container it takes in orphans, and it
-starts the working process anew should that be killed.
+starts the working process anew should that be killed. The working process serves by `koalja_fn.web`, and by
+gunicorn's own threads in the role service, whose answers are streamed.
 """
 
 from __future__ import annotations
@@ -9,13 +10,19 @@ from __future__ import annotations
 import codecs
 import gc
 import os
-from typing import Any
+import select
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication
-from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.workers import base
 
+from koalja_fn.web import Server
 from koalja_runtime.front import Front
 from koalja_runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from koalja_fn.web import Body
 
 # More requests than places are let in, so that rings that find no place are answered at once.
 _BESIDES = 8
@@ -24,6 +31,9 @@ _MORE_THREADS = 4
 _LAST = 15.0
 _KEEP_ALIVE = 620  # longer than any client of ours keeps an idle connection
 _LONGEST_LINE = 8190
+_LARGEST_HEAD = 65_536
+_LARGEST_BODY = 1 << 30
+_LOOK = 1.0
 _FIELDS = 100
 
 
@@ -39,18 +49,57 @@ def serve(settings: Settings) -> int:
     return 0
 
 
-class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """Gunicorn's threads, with an application that is told when the end has come."""
+class Ended:
+    """A gunicorn worker whose application is told when the end has come."""
+
+    wsgi: Any
+    cfg: Any
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """SIGTERM: what is under way goes on."""
         self.wsgi.drain(max(1.0, self.cfg.graceful_timeout - _LAST))
-        super().handle_exit(sig, frame)
+        super().handle_exit(sig, frame)  # type: ignore[misc]
 
     def handle_quit(self, sig: int, frame: Any) -> None:
         """SIGINT, SIGQUIT: end soon."""
         self.wsgi.drain(0.0)
-        super().handle_exit(sig, frame)
+        super().handle_exit(sig, frame)  # type: ignore[misc]
+
+
+class Worker(Ended, base.Worker):  # type: ignore[misc]  # gunicorn has no types
+    """Our server, on gunicorn's socket."""
+
+    def run(self) -> None:
+        """Serve until a signal ends it, or the arbiter is gone; what is under way then is answered."""
+        settings: Settings = self.wsgi.settings
+        server = Server(
+            self.wsgi,
+            spool=lambda: _spooled(Path(settings.scratch) / "spool"),
+            body=_LARGEST_BODY,
+            headers=_LARGEST_HEAD,
+            listener=self.sockets[0].sock,
+            threads=self.cfg.threads,
+            express=self.wsgi,
+            idle=_KEEP_ALIVE,
+        )
+        server.start()
+        while self.alive and self.ppid == os.getppid():
+            self.notify()
+            select.select([self.PIPE[0]], [], [], _LOOK)  # a signal writes into it
+        server.drain(self.cfg.graceful_timeout)
+
+
+def _spooled(folder: Path) -> Body:
+    from koalja_fn.local.spool import Spooled  # who serves doorbells needs none
+
+    return Spooled(folder)
+
+
+def _threads() -> type[Any]:
+    """Gunicorn's own threads, which send an answer piece by piece."""
+    from gunicorn.workers.gthread import ThreadWorker
+
+    return type("Threads", (Ended, ThreadWorker), {})
 
 
 class Served(BaseApplication):  # type: ignore[misc]
@@ -66,7 +115,7 @@ class Served(BaseApplication):  # type: ignore[misc]
         memory = "/dev/shm"  # noqa: S108  a file there costs no disk; the name is not chosen by others
         values = {
             "bind": f"{settings.host}:{settings.port}",
-            "worker_class": Worker,
+            "worker_class": _threads() if settings.role == "service" else Worker,
             "workers": 1,
             "threads": settings.places + _BESIDES + _MORE_THREADS,
             "timeout": 0,

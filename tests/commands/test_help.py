@@ -19,7 +19,7 @@ HEAVY = {
     "lark",
     "pydantic",
     "rich",
-    "waitress",
+    "koalja_fn.web",
     "watchfiles",
     "werkzeug",
 }
