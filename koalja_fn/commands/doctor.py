@@ -170,7 +170,8 @@ def _verify(folder: Path) -> Finding:
     from koalja_fn.registry import overview
 
     home = shared() or find_folder(folder)
-    registry, store = open_registry(home), open_payloads(home)
+    registry = open_registry(home)
+    store = open_payloads(home, registry)
     try:
         wrong = registry.read(
             lambda tx: [

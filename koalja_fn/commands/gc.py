@@ -62,7 +62,7 @@ def gc(
     where, rest = choose_folder(words, folder)
     none_left(rest)
     older = _microseconds(older_than)
-    with _alone(where) as alone, opened(where) as registry, closing(open_payloads(where)) as store:
+    with _alone(where) as alone, opened(where) as registry, closing(open_payloads(where, registry)) as store:
         private = not isinstance(where, Shared) and payloads_of(state_folder(where)) is None
         named = folder or (Path(words[0]) if words else None)
         circuit = _wiring(named if isinstance(where, Shared) else where)

@@ -50,7 +50,7 @@ def get(words: tuple[str, ...], target: Path | None, folder: Path | None) -> Non
     """
     where, rest = choose_folder(words, folder, needed=1)
     word = exactly_one(rest, "ID")
-    with opened(where) as registry, closing(open_payloads(where)) as store:
+    with opened(where) as registry, closing(open_payloads(where, registry)) as store:
         value = registry.read(lambda tx: _value(tx, word))
         with payload(where, registry, store, value) as source:
             if target is None:

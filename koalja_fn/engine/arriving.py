@@ -21,7 +21,7 @@ from koalja_fn.registry import Registry, purging, records, values
 from koalja_fn.registry.purging import Purged
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.registry.values import End
-from koalja_fn.store import Store, Stored
+from koalja_fn.store import Store, Stored, Within
 
 T = TypeVar("T")
 
@@ -106,12 +106,11 @@ class Intake:
                     cure=f"one of: {', '.join(sorted(self._plan.wires))}",
                 )
         self._refuse_if_full({offer.wire for offer in offers})
-        candidates = [
-            self._candidate(offer, stored) for offer, stored in zip(offers, self._put(offers), strict=True)
-        ]
+        stored, within = self._put(offers)
+        candidates = [self._candidate(offer, one) for offer, one in zip(offers, stored, strict=True)]
         again = [offer.payload for offer in offers]
         try:
-            receipts = self._in_place(partial(self._arrived, candidates, again))
+            receipts = self._in_place(partial(self._arrived, candidates, within, again))
         except ConflictingEvent as conflict:
             self._registry.transact(partial(self._refuse, conflict))
             raise conflict.error() from None
@@ -132,11 +131,11 @@ class Intake:
         try:
             numbers = [n for n, offer in enumerate(offers) if offer.wire not in alone]
             some = [offers[n] for n in numbers]
-            stored = self._put(some)
+            stored, within = self._put(some)
             candidates = {
                 n: self._candidate(offer, one) for n, offer, one in zip(numbers, some, stored, strict=True)
             }
-            receipts = self._placed(candidates, [offer.payload for offer in some])
+            receipts = self._placed(candidates, within, [offer.payload for offer in some])
         except KoaljaError:
             return told
         for n, receipt in receipts.items():
@@ -146,12 +145,14 @@ class Intake:
             self._ring(fresh)
         return told
 
-    def _placed(self, candidates: dict[int, _Candidate], again: Sequence[bytes | Path]) -> dict[int, Receipt]:
+    def _placed(
+        self, candidates: dict[int, _Candidate], within: Within | None, again: Sequence[bytes | Path]
+    ) -> dict[int, Receipt]:
         """Place all but those that are in conflict; by the numbers that they have."""
         while candidates:
             rest = list(candidates.values())
             try:
-                receipts = self._in_place(partial(self._arrived, rest, again))
+                receipts = self._in_place(partial(self._arrived, rest, within, again))
             except ConflictingEvent as conflict:
                 candidates = {n: one for n, one in candidates.items() if one is not conflict.candidate}
             else:
@@ -159,9 +160,13 @@ class Intake:
         return {}
 
     def _arrived(
-        self, candidates: Sequence[_Candidate], again: Sequence[bytes | Path], plan: CircuitPlan
+        self,
+        candidates: Sequence[_Candidate],
+        within: Within | None,
+        again: Sequence[bytes | Path],
+        plan: CircuitPlan,
     ) -> list[Receipt]:
-        return self._named(lambda tx: arrive(tx, self._registry.clock, plan, candidates), again)
+        return self._named(lambda tx: arrive(tx, self._registry.clock, plan, candidates, within), again)
 
     def observe(self, wire: str, path: Path, *, name: str | None = None) -> Receipt | None:
         """Take a file of an in-tray that is new, or has changed since it was last seen.
@@ -273,16 +278,16 @@ class Intake:
 
         return self.circuit.wires[wire].type or media_type(path.name)
 
-    def _put(self, offers: Sequence[Offer]) -> list[Stored]:
-        """Store the payloads; small ones share one wait for the disk."""
+    def _put(self, offers: Sequence[Offer]) -> tuple[list[Stored], Within | None]:
+        """Store the payloads, small ones with the transaction that names them where the store can do that."""
         small = [offer.payload for offer in offers if isinstance(offer.payload, bytes)]
-        stored = iter(self._store.put_many(small))
-        return [
-            next(stored)
-            if isinstance(offer.payload, bytes)
-            else self._store.put_file(offer.payload, take=True)
+        put, within = self._store.put_within(small)
+        each = iter(put)
+        stored = [
+            next(each) if isinstance(offer.payload, bytes) else self._store.put_file(offer.payload, take=True)
             for offer in offers
         ]
+        return stored, within
 
     def _candidate(self, offer: Offer, stored: Stored) -> _Candidate:
         circuit = self.circuit.name
@@ -350,11 +355,16 @@ def _full(plan: TaskPlan) -> Full:
 
 
 def arrive(
-    tx: Transaction, clock: Callable[[], int], plan: CircuitPlan, candidates: Sequence[_Candidate]
+    tx: Transaction,
+    clock: Callable[[], int],
+    plan: CircuitPlan,
+    candidates: Sequence[_Candidate],
+    within: Within | None = None,
 ) -> list[Receipt]:
     """Place values on their wires; those that are there already keep their place.
 
-    The wires are locked first: whoever else places values there waits, and finds these.
+    `within` puts payloads that are to be durable with them (`Store.put_within`). The wires are locked
+    first: whoever else places values there waits, and finds these.
 
     Raises:
         ConflictingEvent: An id is known with another digest; nothing is placed.
@@ -375,6 +385,8 @@ def arrive(
     for wire in wires:
         mine = {n: c for n, c in enumerate(candidates) if c.offer.wire == wire}
         receipts |= _arrive_on(tx, clock, plan, wire, ends[plan.wires[wire]], mine, known)
+    if within is not None:
+        within(tx)
     return [receipts[n] for n in range(len(candidates))]
 
 

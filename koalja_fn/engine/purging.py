@@ -234,7 +234,7 @@ class Purger:
     def _delete(self, tx: Transaction, rows: list[Row]) -> None:
         """Delete what is still going; whoever wants to name one of them waits."""
         going = [row.digest for row in purging.hold(tx, [r.digest for r in rows]) if row.state == GOING]
-        self._store.delete_many(going)
+        self._store.delete_many(going, tx)
         purging.move(tx, going, GONE, self._registry.clock())
 
 

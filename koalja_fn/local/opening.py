@@ -13,7 +13,7 @@ from pathlib import Path
 
 from koalja_fn.errors import NotFound, StoreError, UsageError
 from koalja_fn.registry import Registry, connect
-from koalja_fn.store import Store, open_store
+from koalja_fn.store import FileStore, Store, open_store
 
 STATE = ".koalja"
 _STORE = "store.json"
@@ -81,8 +81,8 @@ def open_registry(where: Where) -> Registry:
     return Registry(state_folder(where) / "registry.db")
 
 
-def open_payloads(where: Where) -> Store:
-    """The payloads that the registry tells of.
+def open_payloads(where: Where, registry: Registry | None = None) -> Store:
+    """The payloads that the registry tells of; `registry` where it is open, and stays so for longer.
 
     Raises:
         UsageError: A shared registry is named, and no store.
@@ -91,12 +91,30 @@ def open_payloads(where: Where) -> Store:
     if isinstance(where, Shared):
         if not where.store:
             raise UsageError("KOALJA_REGISTRY is set, but KOALJA_STORE is not", cure="set both, or neither")
-        return open_store(where.store)
+        store = open_store(where.store)
+        if registry is None and "://" in where.registry:  # a server, which keeps no payloads
+            return store
+        return joined(store, registry or connect(where.registry), own=registry is None)
     state = state_folder(where)
     payloads = payloads_of(state)
     if payloads is None:
-        return open_store(state / "objects")
+        store = open_store(state / "objects")
+        if registry is None and not (state / "registry.db").is_file():
+            return store
+        return joined(store, registry or open_registry(where), own=registry is None)
     return open_store(payloads.url, cache=state / "cache", endpoint=payloads.endpoint)
+
+
+def joined(store: Store, registry: Registry, *, own: bool = False) -> Store:
+    """A store whose small payloads may lie in the registry's file; `own`: that is closed with the store.
+
+    A value that comes from outside is durable then with one wait for the disk, not with two.
+    """
+    if registry.file is not None and isinstance(store, FileStore):
+        store.join(registry.file, registry.close if own else lambda: None)
+    elif own:
+        registry.close()
+    return store
 
 
 def payloads_of(state: Path) -> Payloads | None:

@@ -69,8 +69,12 @@ def open_workplace(
     with hold(folder, patience) as state:
         if payloads is not None:
             choose_payloads(state, payloads)
-        store = open_payloads(folder)
         registry = open_registry(folder)
+        try:
+            store = open_payloads(folder, registry)
+        except BaseException:
+            registry.close()
+            raise
         try:
             text = opened.file.read_text() if opened.file else ""
             done = registry.transact(

@@ -68,8 +68,8 @@ def _make(
         part, earlier = goal, None
     home = home_of(found.folder)
     with (
-        closing(open_payloads(home)) as store,
         closing(open_registry(home)) as registry,
+        closing(open_payloads(home, registry)) as store,
         closing(Caller(store, state / "scratch")) as caller,
         closing(Claims(registry)) as claims,
     ):

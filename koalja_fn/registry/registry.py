@@ -159,6 +159,11 @@ class Registry:
         return self._database.data_version()
 
     @property
+    def file(self) -> sqlite.Database | None:
+        """The SQLite file that it is, in which payloads may lie, too; None where it is on a server."""
+        return self._database if isinstance(self._database, sqlite.Database) else None
+
+    @property
     def commits(self) -> int:
         """How many transactions were committed, that is, how often the disk was waited for."""
         return self._database.commits

@@ -2,6 +2,6 @@
 
 from koalja_fn.store.files import FileStore
 from koalja_fn.store.opening import open_store
-from koalja_fn.store.protocol import Moved, Store, Stored
+from koalja_fn.store.protocol import Moved, Store, Stored, Within
 
-__all__ = ["FileStore", "Moved", "Store", "Stored", "open_store"]
+__all__ = ["FileStore", "Moved", "Store", "Stored", "Within", "open_store"]

@@ -1,6 +1,6 @@
 """The store on files: small payloads are rows of one SQLite file, large ones are files of their own.
 
-root/small.db      payloads up to 16 KiB
+root/small.db      payloads up to 16 KiB, but for those that were put with what names them (`join`)
 root/ab/cdef…      larger ones, by their digest, read-only
 root/plain/ab/…    small ones that somebody wanted as a file
 root/tmp/          what is being written; cleared away when its process is dead
@@ -13,16 +13,17 @@ import hashlib
 import io
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
 
 from koalja_fn.errors import Refused, StoreError
+from koalja_fn.sqlite import Database
 from koalja_fn.store import between, disk
 from koalja_fn.store.claimed import ClaimedFolder, sweep
 from koalja_fn.store.large import LargeFiles, digest_of
-from koalja_fn.store.protocol import Moved, Stored, hex_of
+from koalja_fn.store.protocol import Moved, Statements, Stored, Within, hex_of
 from koalja_fn.store.small import SMALL, SmallRows
 
 
@@ -72,6 +73,25 @@ class FileStore:
             else:
                 self._count(known=len(data))
         return [self._stored(name, len(data)) for name, data in named]
+
+    def join(self, beside: Database, close: Callable[[], None] = lambda: None) -> None:
+        """Small payloads may lie in the file of whoever names them, too; `close` is called at the end.
+
+        What is put within a transaction of that file is durable with it, and with no wait of its own.
+        """
+        self._small.join(beside, close)
+
+    def put_within(self, payloads: Sequence[bytes]) -> tuple[list[Stored], Within | None]:
+        """Store payloads with the transaction that names them; see `Store.put_within`."""
+        if not self._small.is_joined or any(len(data) > SMALL for data in payloads):
+            return self.put_many(payloads), None
+        named = [(hashlib.sha256(data).hexdigest(), data) for data in payloads]
+
+        def within(tx: Statements) -> None:
+            new = self._small.put_within(tx, named)
+            self._count(written=new, known=sum(map(len, payloads)) - new)
+
+        return [self._stored(name, len(data)) for name, data in named], within
 
     def put_file(self, path: Path, *, take: bool = False) -> Stored:
         """Store a regular file's content; see `Store.put_file`.
@@ -202,16 +222,16 @@ class FileStore:
             self._large.delete(name)
             (self.root / "plain" / name[:2] / name[2:]).unlink(missing_ok=True)
         if self._small.size(name) is not None:
-            self._small.delete(name)
+            self._small.delete_many([name])
 
-    def delete_many(self, digests: Sequence[str]) -> None:
-        """Forget several payloads, with one wait for the disk for all small ones."""
+    def delete_many(self, digests: Sequence[str], within: Statements | None = None) -> None:
+        """Forget several payloads; see `Store.delete_many`."""
         names = [hex_of(digest) for digest in digests]
         for digest, name in zip(digests, names, strict=True):
             with disk.explained(f"payload {digest} can't be deleted"):
                 self._large.delete(name)
                 (self.root / "plain" / name[:2] / name[2:]).unlink(missing_ok=True)
-        self._small.delete_many(names)
+        self._small.delete_many(names, within)
 
     def verify(self, digest: str) -> bool:
         """Whether the payload is there and its bytes still have this digest."""

@@ -7,10 +7,10 @@ A payload is named by its digest alone, `sha256:<64 hexadecimal digits>`, and ne
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from koalja_fn.errors import StoreError
 
@@ -47,6 +47,21 @@ class Moved:
         return self.taken + self.known + self.linked
 
 
+class Statements(Protocol):
+    """The part of a registry's transaction in which payloads may be put and deleted."""
+
+    def run(self, sql: str, *params: Any) -> int:
+        """Execute and return how many rows changed."""
+        ...
+
+    def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Execute once for each row."""
+        ...
+
+
+Within = Callable[[Statements], None]
+
+
 class Store(Protocol):
     """Payloads by digest. Safe to call from several threads; several processes may share one."""
 
@@ -56,6 +71,14 @@ class Store(Protocol):
 
     def put_many(self, payloads: Sequence[bytes]) -> list[Stored]:
         """Store several payloads with one wait for the disk for all small ones."""
+        ...
+
+    def put_within(self, payloads: Sequence[bytes]) -> tuple[list[Stored], Within | None]:
+        """Store several payloads, perhaps with the transaction that names them.
+
+        Where there is something to be called it is called in that transaction, and the payloads are
+        durable with it, and not before; else they are durable now.
+        """
         ...
 
     def put_file(self, path: Path, *, take: bool = False) -> Stored:
@@ -120,8 +143,11 @@ class Store(Protocol):
         """Forget the payload; nothing happens if it is not there."""
         ...
 
-    def delete_many(self, digests: Sequence[str]) -> None:
-        """Forget several payloads, with one wait for the disk for all small ones."""
+    def delete_many(self, digests: Sequence[str], within: Statements | None = None) -> None:
+        """Forget several payloads, with one wait for the disk for all small ones.
+
+        `within` is the transaction of the registry that is under way, where one is.
+        """
         ...
 
     def verify(self, digest: str) -> bool:

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 from koalja_fn.errors import StoreError
 from koalja_fn.store.buckets import ABSENT, NO_CONDITIONS, PRESENT, Bucket, Clients, code_of, explained
 from koalja_fn.store.cache import Cache
-from koalja_fn.store.protocol import Moved, Stored, hex_of
+from koalja_fn.store.protocol import Moved, Statements, Stored, Within, hex_of
 from koalja_fn.store.quick import LARGEST, Unsure, quick
 from koalja_fn.store.uploading import PART, Upload, send
 
@@ -49,6 +49,10 @@ class S3Store:
     def put_many(self, payloads: Sequence[bytes]) -> list[Stored]:
         """Store several payloads, several at a time."""
         return self._uploaded(self._cache.files.put_many(payloads))
+
+    def put_within(self, payloads: Sequence[bytes]) -> tuple[list[Stored], Within | None]:
+        """Store several payloads now: a bucket knows no transaction of others."""
+        return self.put_many(payloads), None
 
     def put_file(self, path: Path, *, take: bool = False) -> Stored:
         """Store a regular file's content; see `Store.put_file`."""
@@ -108,7 +112,7 @@ class S3Store:
         with explained(self.bucket, f"delete {digest}"):
             self._client.delete_object(Bucket=self.bucket.name, Key=self._key(hex_of(digest)))
 
-    def delete_many(self, digests: Sequence[str]) -> None:
+    def delete_many(self, digests: Sequence[str], within: Statements | None = None) -> None:  # noqa: ARG002
         """Forget several payloads, several at a time."""
         list(self._pool.map(self.delete, digests))
 

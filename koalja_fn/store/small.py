@@ -1,16 +1,22 @@
-"""Small payloads as rows of one SQLite file, so that one wait for the disk serves many of them."""
+"""Small payloads as rows of one SQLite file, so that one wait for the disk serves many of them.
+
+Beside it there may be a second file, in which somebody else keeps what names the payloads. Payloads that
+are put within a transaction of that file become durable with it: one wait for the disk serves both.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from koalja_fn.errors import NewerRegistry, RegistryError, StoreError
 from koalja_fn.sqlite import Database, Tx
+from koalja_fn.store.protocol import Statements
 
 # Up to this many bytes a row is faster than a file of its own, to write and to read.
 SMALL = 16 << 10
@@ -18,9 +24,13 @@ _PAGE = 500
 # What was just put is soon wanted by a program: so many of the newest stay in memory (4 MiB at most).
 _RECENT = 256
 
-_MIGRATIONS = [
-    "CREATE TABLE small (digest BLOB NOT NULL UNIQUE, data BLOB NOT NULL) STRICT;\n",
-]
+_TABLE = "small (digest BLOB NOT NULL UNIQUE, data BLOB NOT NULL) STRICT"
+_MIGRATIONS = [f"CREATE TABLE {_TABLE};\n"]
+_INSERT = (
+    "INSERT INTO small (digest, data) VALUES (?, ?)"
+    " ON CONFLICT (digest) DO UPDATE SET data = excluded.data WHERE data IS NOT excluded.data"
+)
+_DELETE = "DELETE FROM small WHERE digest = ?"
 
 
 @contextmanager
@@ -42,6 +52,30 @@ class SmallRows:
         self._remembering = threading.Lock()
         with _as_store_error():
             self._db = Database(path, migrations=_MIGRATIONS, application="koalja-store")
+        self._files = [self._db]
+        self._close_beside: Callable[[], None] = lambda: None
+
+    def join(self, beside: Database, close: Callable[[], None]) -> None:
+        """Keep payloads in another file, too; `close` is called at the end."""
+        with _as_store_error():
+            if not beside.peek(_has_table):
+                beside.transact(lambda tx: tx.do(f"CREATE TABLE IF NOT EXISTS {_TABLE}"))
+        self._files = [beside, self._db]
+        self._close_beside = close
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether there is a file beside it."""
+        return len(self._files) > 1
+
+    def put_within(self, tx: Statements, payloads: Sequence[tuple[str, bytes]]) -> int:
+        """Keep payloads with a transaction of the file beside; return how many bytes were new."""
+        new = 0
+        for name, data in payloads:
+            if tx.run(_INSERT, bytes.fromhex(name), data):
+                new += len(data)
+            self._remember(name, data)
+        return new
 
     def put(self, payloads: Sequence[tuple[str, bytes]]) -> set[str]:
         """Keep payloads in one transaction; return the digests that were new."""
@@ -63,17 +97,15 @@ class SmallRows:
         recent = self._recent.get(name)
         if recent is not None:
             return recent
-        with _as_store_error():
-            row = self._db.peek(
-                lambda tx: tx.one("SELECT data FROM small WHERE digest = ?", bytes.fromhex(name))
-            )
-        if row is None:
+        found = self._row("SELECT data FROM small WHERE digest = ?", name)
+        if found is None:
             return None
-        data: bytes = row[0]
+        data: bytes
+        data, path = found
         if hashlib.sha256(data).hexdigest() != name:
             raise StoreError(
                 f"payload sha256:{name} is damaged",
-                why=f"its row in {self.path} has other bytes",
+                why=f"its row in {path} has other bytes",
                 cure="send or make the value again, or restore the file from a copy",
             )
         self._remember(name, data)
@@ -86,41 +118,48 @@ class SmallRows:
 
     def size(self, name: str) -> int | None:
         """Return how many bytes the payload has; None if there is none."""
-        with _as_store_error():
-            row = self._db.peek(
-                lambda tx: tx.one("SELECT length(data) FROM small WHERE digest = ?", bytes.fromhex(name))
-            )
-        return None if row is None else int(row[0])
+        found = self._row("SELECT length(data) FROM small WHERE digest = ?", name)
+        return None if found is None else int(found[0])
 
-    def delete(self, name: str) -> None:
-        """Forget the payload."""
-        self._forget(name)
-        with _as_store_error():
-            self._db.transact(lambda tx: tx.run("DELETE FROM small WHERE digest = ?", bytes.fromhex(name)))
+    def _row(self, sql: str, name: str) -> tuple[Any, Path] | None:
+        """What the first row of that digest has, and the file that has it."""
+        digest = bytes.fromhex(name)
+        for file in self._files:
+            with _as_store_error():
+                row = file.peek(lambda tx: tx.one(sql, digest))
+            if row is not None:
+                return row[0], file.path
+        return None
 
-    def delete_many(self, names: Sequence[str]) -> None:
-        """Forget payloads, in one transaction."""
+    def delete_many(self, names: Sequence[str], within: Statements | None = None) -> None:
+        """Forget payloads; `within` is a transaction of the file beside that is under way."""
         for name in names:
             self._forget(name)
         rows = [(bytes.fromhex(name),) for name in names]
         with _as_store_error():
-            self._db.transact(lambda tx: tx.many("DELETE FROM small WHERE digest = ?", rows))
+            for file in self._files:
+                if within is not None and file is not self._db:
+                    within.many(_DELETE, rows)
+                else:
+                    file.transact(lambda tx: tx.many(_DELETE, rows))
 
     def names(self) -> Iterator[str]:
         """Yield all digests, a page at a time."""
-        last = b""
-        while True:
-            with _as_store_error():
-                rows = self._db.read(
-                    lambda tx, after=last: tx.all(  # type: ignore[misc]
-                        "SELECT digest FROM small WHERE digest > ? ORDER BY digest LIMIT ?", after, _PAGE
+        for file in self._files:
+            last = b""
+            while True:
+                with _as_store_error():
+                    rows = file.peek(
+                        lambda tx, after=last: tx.all(  # type: ignore[misc]
+                            "SELECT digest FROM small WHERE digest > ? ORDER BY digest LIMIT ?", after, _PAGE
+                        )
                     )
-                )
-            if not rows:
-                return
-            for (digest,) in rows:
-                yield digest.hex()
-            last = rows[-1][0]
+                if not rows:
+                    break
+                for (digest,) in rows:
+                    if file is self._files[0] or self._files[0].peek(_has(digest)) is None:
+                        yield digest.hex()
+                last = rows[-1][0]
 
     def _remember(self, name: str, data: bytes) -> None:
         with self._remembering:
@@ -133,8 +172,17 @@ class SmallRows:
             self._recent.pop(name, None)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the files."""
         self._db.close()
+        self._close_beside()
+
+
+def _has(digest: bytes) -> Callable[[Tx], tuple[Any, ...] | None]:
+    return lambda tx: tx.one("SELECT 1 FROM small WHERE digest = ?", digest)
+
+
+def _has_table(tx: Tx) -> bool:
+    return tx.one("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'small'") is not None
 
 
 def _present(tx: Tx, wanted: dict[str, bytes]) -> set[str]:
@@ -151,9 +199,5 @@ def _present(tx: Tx, wanted: dict[str, bytes]) -> set[str]:
 
 
 def _insert(tx: Tx, missing: dict[str, bytes]) -> set[str]:
-    tx.many(
-        "INSERT INTO small (digest, data) VALUES (?, ?)"
-        " ON CONFLICT (digest) DO UPDATE SET data = excluded.data WHERE data IS NOT excluded.data",
-        [(bytes.fromhex(name), data) for name, data in missing.items()],
-    )
+    tx.many(_INSERT, [(bytes.fromhex(name), data) for name, data in missing.items()])
     return set(missing)

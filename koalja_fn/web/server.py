@@ -30,6 +30,9 @@ _LINGER = 2.0
 _LOOK = 1.0
 _TOGETHER = 128  # requests for one commit
 _SETTLERS = 2  # one batch is taken in while another waits for the disk
+# Before a batch is settled others are waited for, for this part of the time that settling takes.
+_WORTH = 0.33
+_LONGEST = 0.002
 
 
 class Answer(NamedTuple):
@@ -396,24 +399,33 @@ class Server:
 
     def _settle(self) -> None:
         """Answer what came by the express way; all that waits at once."""
+        took, expected = 0.0, 1
         while (batch := self._settling.get()) is not None:
-            while len(batch) < _TOGETHER:
-                try:
-                    more = self._settling.get_nowait()
-                except queue.Empty:
-                    break
-                if more is None:
-                    self._settling.put(None)
-                    break
+            until = time.perf_counter() + min(took * _WORTH, _LONGEST)
+            while len(batch) < _TOGETHER and (more := self._more(batch, expected, until)):
                 batch += more
+            began = time.perf_counter()
             for (request, _), said in zip(batch, self._settled([taken for _, taken in batch]), strict=True):
                 if said is None:
                     self._work.put(request)
                 else:
-                    kept = request.connection.kept
-                    self._answer(
-                        request.connection, answers.short(said.status, said.body, said.type, kept=kept)
-                    )
+                    one = request.connection
+                    self._answer(one, answers.short(*said, kept=one.kept))
+            took = time.perf_counter() - began
+            expected = self._busy + len(batch)
+
+    def _more(
+        self, batch: list[tuple[Request, Any]], expected: int, until: float
+    ) -> list[tuple[Request, Any]] | None:
+        """What else waits. Senders that were just answered soon come again: they are worth a short while."""
+        left = until - time.perf_counter() if len(batch) < expected else 0.0
+        try:
+            more = self._settling.get(timeout=left) if left > 0 else self._settling.get_nowait()
+        except queue.Empty:
+            return None
+        if more is None:
+            self._settling.put(None)
+        return more
 
     def _settled(self, taken: Sequence[Any]) -> Sequence[Answer | None]:
         assert self._express is not None

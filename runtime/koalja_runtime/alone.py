@@ -60,6 +60,8 @@ class Alone:
             lambda tx: install(tx, registry.clock(), circuit, found.folder, found.located, "")
         )
         store = FileStore(state / "objects")
+        if registry.file is not None:
+            store.join(registry.file)
         return cls(Workplace(found, found.folder, state, registry, store, done.plan, done.changes))
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

@@ -20,7 +20,7 @@ from koalja_fn.program.contract import Job, Reason, Result
 from koalja_fn.program.locating import Located
 from koalja_fn.registry import Registry, connect, standing, tasks
 from koalja_fn.registry.registry import Transaction
-from koalja_fn.store import Store, open_store
+from koalja_fn.store import FileStore, Store, open_store
 from koalja_runtime import noting, telling
 from koalja_runtime.settings import Settings
 
@@ -47,7 +47,12 @@ class Joined:
         (scratch / "spool").mkdir(parents=True, exist_ok=True)
         registry = connect(settings.registry)
         try:
-            return cls(settings, registry, open_store(settings.store, cache=scratch / "cache"), scratch)
+            store = open_store(settings.store, cache=scratch / "cache")
+            if registry.file is not None and isinstance(
+                store, FileStore
+            ):  # else what reads wiring is imported
+                store.join(registry.file)
+            return cls(settings, registry, store, scratch)
         except KoaljaError:
             registry.close()
             raise

@@ -299,6 +299,6 @@ def test_trouble_with_the_store_leaves_all_to_be_offered_alone(
     def no_room(_: object) -> None:
         raise StoreError("no room")
 
-    monkeypatch.setattr(b.store, "put_many", no_room)
+    monkeypatch.setattr(b.store, "put_within", no_room)
     assert together(b, ("in", "1", "a"), ("in", "2", "b")) == [None, None]
     assert (b.said("in"), b.rung) == ([], [])

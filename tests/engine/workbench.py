@@ -54,6 +54,8 @@ class Workbench:
             # A power failure would not hurt a test.
             self.registry._database._connection.execute("PRAGMA synchronous = OFF")
         self.store = FileStore(self.folder / ".koalja/objects")
+        if self.registry.file is not None:
+            self.store.join(self.registry.file)  # as `koalja-fn run` does
 
     def close(self) -> None:
         self.store.close()
