@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from koalja_fn.engine.auditing import audit
+from koalja_fn.local.opening import joined
 from koalja_fn.plain import plain_circuit
 from koalja_fn.program.folder import open_circuit
 from koalja_fn.registry import Registry, connect, standing, tasks, values
@@ -275,7 +276,8 @@ class Cluster:
 
     @contextlib.contextmanager
     def looking(self) -> Iterator[tuple[Registry, Store]]:
-        registry, store = connect(self.where), open_store(self.place, cache=self.home / "cache")
+        registry = connect(self.where)
+        store = joined(open_store(self.place, cache=self.home / "cache"), registry)
         try:
             yield registry, store
         finally:
