@@ -2,9 +2,11 @@
 
     python benchmarks/runtime.py [--quick] [--registry ADDRESS] [--store ADDRESS] [--report FILE]
 
-The peers are served by the same gunicorn with the same settings: an empty Flask application, and one that
-forks /bin/true for each request and keeps nothing. Without --registry a PostgreSQL server is started for
-the occasion, with its own fsync; without --store payloads are files. Runs alternate; medians are given.
+The peers are served by gunicorn's threads with the same settings: an empty Flask application, and one that
+forks /bin/true for each request and keeps nothing; with --framework PATH the first answer is measured beside
+that of functions-framework, too, of an environment where it is installed. Without --registry a PostgreSQL
+server is started for the occasion, with its own fsync; without --store payloads are files. Runs alternate;
+medians are given.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ WIRING = f"[bench]\n(in) task ()\n    run = /bin/true\n    concurrency = {PLACES
 PEER = """
 import os, subprocess, sys
 sys.path.insert(0, {runtime!r})
-from koalja_runtime.serving import Served, Worker
+from koalja_runtime.streaming import Served
 from koalja_runtime.settings import Settings
 
 class App:
@@ -127,6 +129,22 @@ def first_answer(folder: Path, environ: Mapping[str, str], request: bytes, *, pe
         while ask(port, request) not in (200, 202, 204):
             time.sleep(0.002)
         return (time.perf_counter() - began) * 1000
+
+
+def first_answer_of(framework: str, home: Path) -> float:
+    """Milliseconds from the start of functions-framework to its first answer."""
+    source, port = home / "framework.py", free_port()
+    source.write_text("def take(request):\n    return ''\n")
+    arguments = ["--target", "take", "--source", str(source), "--host", "127.0.0.1", "--port", str(port)]
+    began = time.perf_counter()
+    process = subprocess.Popen([framework, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while ask(port, HEALTH) != 200:
+            time.sleep(0.002)
+        return (time.perf_counter() - began) * 1000
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
 
 
 def rate(port: int, make: Callable[[int], bytes], seconds: float, clients: int = 8) -> float:
@@ -268,6 +286,7 @@ def main() -> None:
     reading.add_argument("--quick", action="store_true", help="fewer and shorter runs")
     reading.add_argument("--registry", default="", help="postgresql://… or sqlite:PATH")
     reading.add_argument("--store", default="", help="s3://… or file:PATH")
+    reading.add_argument("--framework", help="the command functions-framework of another environment")
     reading.add_argument("--report", help="also write what was found as JSON")
     options = reading.parse_args()
     home = Path(tempfile.mkdtemp(prefix="bench-runtime-"))
@@ -279,7 +298,9 @@ def main() -> None:
 
             server = start(fsync="on", synchronous_commit="on", full_page_writes="on")
             stop, registry = server.stop, server.with_schema("bench")
-        found = measure(home, registry, options.store or f"file:{home / 'objects'}", options.quick)
+        found = measure(
+            home, registry, options.store or f"file:{home / 'objects'}", options.quick, options.framework
+        )
     finally:
         stop()
         shutil.rmtree(home)
@@ -293,7 +314,7 @@ def main() -> None:
 Figures = dict[str, tuple[float, float, str]]
 
 
-def measure(home: Path, registry: str, store: str, quick: bool) -> Figures:
+def measure(home: Path, registry: str, store: str, quick: bool, framework: str | None) -> Figures:
     """Each figure with its peer's (0 where there is none) and its unit."""
     folder = home / "bench"
     folder.mkdir()
@@ -313,12 +334,20 @@ def measure(home: Path, registry: str, store: str, quick: bool) -> Figures:
     rounds, seconds = (3, 1.5) if quick else (9, 4.0)
     found: Figures = {}
 
-    starts: dict[str, list[float]] = {"ours": [], "peer": [], "ring": []}
+    starts: dict[str, list[float]] = {"ours": [], "peer": [], "ring": [], "framework": []}
     for _ in range(rounds):
+        if framework:
+            starts["framework"].append(first_answer_of(framework, home))
         starts["peer"].append(first_answer(folder, peers, HEALTH, peer=True))
         starts["ours"].append(first_answer(folder, environ, HEALTH))
         starts["ring"].append(first_answer(folder, environ, RING))
-    middle = {name: statistics.median(times) for name, times in starts.items()}
+    middle = {name: statistics.median(times) for name, times in starts.items() if times}
+    if framework:
+        found["process start to first answer, beside functions-framework"] = (
+            middle["ours"],
+            middle["framework"],
+            "ms",
+        )
     found["process start to first answer (health)"] = (middle["ours"], middle["peer"], "ms")
     found["process start to first doorbell answered, registry looked at"] = (
         middle["ring"],

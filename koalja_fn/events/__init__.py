@@ -60,4 +60,6 @@ _WHERE = {
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:  # doorbells need a tenth of what values need
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+    found = getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+    globals()[name] = found
+    return found

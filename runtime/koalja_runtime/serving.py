@@ -1,8 +1,6 @@
-"""Gunicorn around the server: one working process, told from here, ended by SIGTERM with grace.
+"""Serving: a first process that keeps a working one (`keeping`), which serves by `koalja_fn.web`.
 
-What is started first is the arbiter: as the first process of a container it takes in orphans, and it
-starts the working process anew should that be killed. The working process serves by `koalja_fn.web`, and by
-gunicorn's own threads in the role service, whose answers are streamed.
+The role service alone is served by gunicorn (`streaming`), since its answers are streamed.
 """
 
 from __future__ import annotations
@@ -11,30 +9,24 @@ import codecs
 import gc
 import os
 import select
+import signal
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gunicorn.app.base import BaseApplication
-from gunicorn.workers import base
-
 from koalja_fn.web import Server
 from koalja_runtime.front import Front
-from koalja_runtime.settings import Settings
+from koalja_runtime.keeping import keep
+from koalja_runtime.settings import BESIDES, LAST, Settings
 
 if TYPE_CHECKING:
     from koalja_fn.web import Body
 
-# More requests than places are let in, so that rings that find no place are answered at once.
-_BESIDES = 8
-_MORE_THREADS = 4
-# Before the grace is over programs are ended, and their snapshots given back.
-_LAST = 15.0
-_KEEP_ALIVE = 620  # longer than any client of ours keeps an idle connection
-_LONGEST_LINE = 8190
+_IDLE = 620.0  # longer than any client of ours keeps an idle connection
 _LARGEST_HEAD = 65_536
 _LARGEST_BODY = 1 << 30
+_BACKLOG = 2048
 _LOOK = 1.0
-_FIELDS = 100
 
 
 def serve(settings: Settings) -> int:
@@ -45,95 +37,52 @@ def serve(settings: Settings) -> int:
     "x".encode("idna")
     gc.freeze()  # the working process shares these pages, so long as nobody writes to them
     gc.enable()
-    Served(settings).run()
+    if settings.role == "service":
+        from koalja_runtime.streaming import Served
+
+        Served(settings).run()
+        return 0
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+    keep(lambda: _work(settings, listener), settings.grace)
     return 0
 
 
-class Ended:
-    """A gunicorn worker whose application is told when the end has come."""
+def _work(settings: Settings, listener: socket.socket) -> None:
+    """Serve until a signal ends it, or whoever keeps this process is gone; what is under way is answered."""
+    keeper = os.getppid()
+    front = Front(settings)
+    ended, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake)  # a signal ends the wait below at once
+    told: list[int] = []
 
-    wsgi: Any
-    cfg: Any
+    def end(number: int, _: Any) -> None:
+        """SIGTERM: what is under way goes on, while there is time; SIGINT, SIGQUIT: end soon."""
+        told.append(number)
+        front.drain(max(1.0, settings.grace - LAST) if number == signal.SIGTERM else 0.0)
 
-    def handle_exit(self, sig: int, frame: Any) -> None:
-        """SIGTERM: what is under way goes on."""
-        self.wsgi.drain(max(1.0, self.cfg.graceful_timeout - _LAST))
-        super().handle_exit(sig, frame)  # type: ignore[misc]
-
-    def handle_quit(self, sig: int, frame: Any) -> None:
-        """SIGINT, SIGQUIT: end soon."""
-        self.wsgi.drain(0.0)
-        super().handle_exit(sig, frame)  # type: ignore[misc]
-
-
-class Worker(Ended, base.Worker):  # type: ignore[misc]  # gunicorn has no types
-    """Our server, on gunicorn's socket."""
-
-    def run(self) -> None:
-        """Serve until a signal ends it, or the arbiter is gone; what is under way then is answered."""
-        settings: Settings = self.wsgi.settings
-        server = Server(
-            self.wsgi,
-            spool=lambda: _spooled(Path(settings.scratch) / "spool"),
-            body=_LARGEST_BODY,
-            headers=_LARGEST_HEAD,
-            listener=self.sockets[0].sock,
-            threads=self.cfg.threads,
-            express=self.wsgi,
-            idle=_KEEP_ALIVE,
-        )
-        server.start()
-        while self.alive and self.ppid == os.getppid():
-            self.notify()
-            select.select([self.PIPE[0]], [], [], _LOOK)  # a signal writes into it
-        server.drain(self.cfg.graceful_timeout)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, end)
+    server = Server(
+        front,
+        spool=lambda: _spooled(Path(settings.scratch) / "spool"),
+        body=_LARGEST_BODY,
+        headers=_LARGEST_HEAD,
+        listener=listener,
+        threads=settings.places + BESIDES,
+        express=front,
+        idle=_IDLE,
+    )
+    server.start()
+    front.warm_up()
+    while not told and os.getppid() == keeper:
+        select.select([ended], [], [], _LOOK)
+    server.drain(settings.grace)
+    front.close()
 
 
 def _spooled(folder: Path) -> Body:
     from koalja_fn.local.spool import Spooled  # who serves doorbells needs none
 
     return Spooled(folder)
-
-
-def _threads() -> type[Any]:
-    """Gunicorn's own threads, which send an answer piece by piece."""
-    from gunicorn.workers.gthread import ThreadWorker
-
-    return type("Threads", (Ended, ThreadWorker), {})
-
-
-class Served(BaseApplication):  # type: ignore[misc]
-    """The application with gunicorn's settings, none of which comes from files or the environment."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        super().__init__()
-
-    def load_config(self) -> None:
-        """Say how to serve."""
-        settings = self._settings
-        memory = "/dev/shm"  # noqa: S108  a file there costs no disk; the name is not chosen by others
-        values = {
-            "bind": f"{settings.host}:{settings.port}",
-            "worker_class": _threads() if settings.role == "service" else Worker,
-            "workers": 1,
-            "threads": settings.places + _BESIDES + _MORE_THREADS,
-            "timeout": 0,
-            "graceful_timeout": round(settings.grace),
-            "keepalive": _KEEP_ALIVE,
-            "worker_tmp_dir": memory if os.access(memory, os.W_OK) else None,
-            "control_socket_disable": True,
-            "limit_request_line": _LONGEST_LINE,
-            "limit_request_fields": _FIELDS,
-            "limit_request_field_size": _LONGEST_LINE,
-            "loglevel": "warning",
-            "proc_name": "koalja",
-            "worker_exit": lambda _server, worker: worker.wsgi.close() if worker.wsgi else None,
-            "post_worker_init": lambda worker: worker.wsgi.warm_up(),
-        }
-        for name, value in values.items():
-            self.cfg.set(name, value)
-
-    def load(self) -> Front:
-        """Make the application, in the working process."""
-        return Front(self._settings)

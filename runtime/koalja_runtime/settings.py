@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 ROLES = ("task", "service", "entry", "job", "queue", "sweep", "console")
+# More requests than places are let in, so that rings that find no place are answered at once.
+BESIDES = 12
+# So many seconds before the grace is over programs are ended, and their snapshots given back.
+LAST = 15.0
 # A request is answered so many seconds before it would be cut off.
 _MARGIN = 20.0
 

@@ -24,6 +24,7 @@ HEAVY = {
     "botocore",
     "cloudevents",
     "flask",
+    "gunicorn",
     "lark",
     "psycopg",
     "psycopg_pool",
@@ -119,8 +120,8 @@ def test_the_codec_that_the_web_framework_looks_up_late_is_there_before_the_firs
     program = (
         f"import sys; sys.path.insert(0, {str(RUNTIME.parents[1])!r})\n"
         "from koalja_runtime import serving\n"
-        "serving.Served = lambda _: type('S', (), {'run': lambda self: None})()\n"
-        "serving.serve(None); print('encodings.idna' in sys.modules)\n"
+        "serving.keep = lambda *_: None\n"
+        "serving.serve(serving.Settings(host='127.0.0.1', port=0)); print('encodings.idna' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "True\n"
