@@ -24,6 +24,8 @@ from koalja_fn.program.warm import Warm, starter
 from .conftest import Bench, bench_in
 from .test_ending import alive, soon
 
+# Another interpreter to compare the two starts of, such as python3.13's path.
+PYTHON = os.environ.get("KOALJA_TEST_PYTHON", sys.executable)
 HEAD = "import atexit, json, os, random, signal, sys, tempfile, threading, time\n"
 
 
@@ -233,8 +235,8 @@ PROGRAMS = {
 }  # fmt: skip
 
 
-# Their standard error has a line of source or advice more than from an interpreter that is being taken apart.
-LONGER = {"finaliser that fails", "forgotten file"}
+# Their standard error has lines of source or advice that come of no interpreter that is being taken apart.
+LONGER = {"finaliser that fails", "forgotten file", "stack of a finaliser"}
 
 
 def test_a_python_program_shows_the_same_from_both_starts(both: Both) -> None:
@@ -243,9 +245,9 @@ def test_a_python_program_shows_the_same_from_both_starts(both: Both) -> None:
     inputs = {"wind": [b"3 m/s"]}
     program = both.program(HEAD + "exec(compile(open(sys.argv[1]).read(), sys.argv[1], 'exec'))\n")
     cases = {name: both.program(f"{text}\n", f"{name}.txt") for name, text in PROGRAMS.items()}
-    assert both.prepare(sys.executable, program, cases["exit 0"]) == ""
+    assert both.prepare(PYTHON, program, cases["exit 0"]) == ""
     for name, case in cases.items():
-        command = (sys.executable, program, case, "{wind}")
+        command = (PYTHON, program, case, "{wind}")
         cold = both.shown(both.cold(*command, inputs=inputs), stderr=name not in LONGER)
         warm = both.shown(both.warm(*command, inputs=inputs), stderr=name not in LONGER)
         if cold != warm:
@@ -259,6 +261,7 @@ ENDS = (
 
 
 @pytest.mark.parametrize(("imported", "does"), [("sys", ""), ("ctypes, sys", "ctypes.CDLL(None).puts(b'C')")])
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="nobody has looked at how this interpreter ends")
 def test_a_program_that_comes_to_its_end_is_spared_the_interpreters(
     both: Both, imported: str, does: str
 ) -> None:
@@ -277,7 +280,7 @@ def test_a_program_that_comes_to_its_end_is_spared_the_interpreters(
 )
 def test_so_does_what_the_interpreter_itself_reads(both: Both, name: str) -> None:
     both.program("WHAT = 'mine'\n", "beside.py")
-    command = (sys.executable, both.program(HEAD + PROGRAMS[name] + "\n"))
+    command = (PYTHON, both.program(HEAD + PROGRAMS[name] + "\n"))
     cold = both.shown(both.cold(*command))
     assert both.prepare(*command) == ""
     assert both.shown(both.warm(*command)) == cold

@@ -10,12 +10,9 @@ the pipe for the answer, and the program's standard output and error. It stands 
 from 3.8 on must be able to read it, and what it imports is there at every start of an interpreter.
 """
 
-import sys
-
-_BEFORE = frozenset(sys.modules)
-
 import gc
 import os
+import sys
 
 from koalja_ending import Ending, way_out
 
@@ -73,9 +70,7 @@ def _hide():
     while here in sys.path:
         sys.path.remove(here)
     sys.path_importer_cache.pop(here, None)
-    for name in set(sys.modules) - _BEFORE:
-        if name != "sitecustomize":
-            del sys.modules[name]
+    del sys.modules["koalja_ending"]
     rest = os.environ.get("PYTHONPATH", "").split(os.pathsep)[1:]
     if rest:
         os.environ["PYTHONPATH"] = os.pathsep.join(rest)
