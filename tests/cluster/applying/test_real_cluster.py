@@ -88,6 +88,7 @@ def test_from_an_empty_namespace_to_a_result(namespace: str, tmp_path: Path) -> 
         assert koalja("diff", str(tmp_path), *where).startswith("nothing changes")
         koalja("send", "--cluster", circuit, "number", "-d", "20", *where)
         assert _result(circuit, where) == 1
+        _is_made(circuit, namespace, tmp_path / "made")
         koalja("doctor", "--cluster", *where)
         file.write_text(ONE.format(name=circuit))
         koalja("diff", str(tmp_path), *where, status=1)
@@ -119,6 +120,17 @@ def test_a_service_is_asked_and_its_answer_is_on_record(namespace: str, tmp_path
         assert "model 0001" in story
     finally:
         koalja("delete", circuit, "--yes", *where)
+
+
+def _is_made(circuit: str, namespace: str, file: Path) -> None:
+    """Asked for from its end, the result is what was pushed, made by the tasks' pods, once."""
+    there = ("--namespace", namespace)
+    told = json.loads(koalja("make", "--cluster", circuit, "result", "-o", "json", *there))
+    assert [one["task"] for one in told["made"]] == ["double", "more"]
+    [value] = told["wires"]["result"]
+    koalja("get", value["id"], "--to", str(file), "--cluster", circuit, *there)
+    assert file.read_text() == "41\n"
+    assert json.loads(koalja("make", "--cluster", circuit, "-o", "json", *there))["made"] == []
 
 
 def _installed(namespace: str) -> tuple[str, ...]:
