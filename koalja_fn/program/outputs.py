@@ -47,7 +47,7 @@ def collect(out: str, wires: tuple[str, ...], types: dict[str, str], limits: Lim
     for wire in wires:
         if wire not in found:
             continue
-        files = sorted(_files(f"{out}/{found[wire][0]}", found[wire]), key=lambda f: os.fsencode(f[0]))
+        files = _files(f"{out}/{found[wire][0]}", found[wire])
         total += sum(status.st_size for _, _, status in files)
         if len(outputs) + len(files) > limits.files:
             raise Unfit(f"it wrote more than {limits.files} files: write fewer, larger ones")
@@ -108,14 +108,13 @@ def _entries(folder: str) -> list[tuple[str, os.stat_result]]:
         raise Unfit(f"it closed the folder {Path(folder).name} to its owner (chmod)") from None
 
 
-def _files(path: str, top: tuple[str, os.stat_result]) -> Iterator[tuple[str, Path, os.stat_result]]:
-    """Regular files of one output, with their names below it: one without a name, or those of a folder."""
+def _files(path: str, top: tuple[str, os.stat_result]) -> list[tuple[str, Path, os.stat_result]]:
+    """Regular files of one output, with their names below it: one without a name, or a folder's in order."""
     name, status = top
     if not stat.S_ISDIR(status.st_mode):
         _check(name, status)
-        yield "", Path(path), status
-        return
-    yield from _below(path, "", name, 0)
+        return [("", Path(path), status)]
+    return sorted(_below(path, "", name, 0), key=lambda file: os.fsencode(file[0]))
 
 
 def _below(path: str, prefix: str, shown: str, depth: int) -> Iterator[tuple[str, Path, os.stat_result]]:
