@@ -161,8 +161,8 @@ def _deployed(circuit: str, wires: Sequence[str], options: Options, stop: Cancel
         UsageError: This is no console.
     """
     from koalja_fn.local.opening import shared
+    from koalja_fn.local.pods import Place
     from koalja_fn.pull.deployed import make_deployed
-    from koalja_fn.pull.errands import Place
 
     where = shared()
     if where is None:

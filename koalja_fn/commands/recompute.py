@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import astuple, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from koalja_fn.engine.lane.beginning import Prospect
     from koalja_fn.engine.lane.running import Progress
     from koalja_fn.engine.plans import CircuitPlan
+    from koalja_fn.local.recomputing import Ears
     from koalja_fn.local.workplace import Workplace
     from koalja_fn.program.cancel import Cancel
     from koalja_fn.registry import Registry
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 # A run that was killed has the folder for a moment longer.
 _PATIENCE = 5.0
+_AT_ONCE = 64  # executions in pods; each task's own `concurrency` is less, mostly
 
 
 @click.command()
@@ -53,8 +56,11 @@ _PATIENCE = 5.0
 @click.option("--replay-lookups", is_flag=True, help="Answer look-ups from the record; ask no services.")
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would be done again, and why; do nothing.")
 @click.option("-q", "--quiet", is_flag=True, help="Tell of trouble only.")
+@click.option("--cluster", "on_cluster", is_flag=True, help="PATH is the name of a circuit on a cluster.")
+@click.option("--namespace", metavar="NAME", help="Where on the cluster, if not in the current one.")
+@click.option("--context", metavar="NAME", help="Of the kubeconfig.  [default: the current one]")
 @click.option(
-    "--cluster", hidden=True, is_flag=False, flag_value="", metavar="CIRCUIT", help="Not on a cluster."
+    "--deployed", is_flag=True, hidden=True, help="In a console: where tasks are is told on standard input."
 )
 @output_option
 def recompute(
@@ -67,7 +73,10 @@ def recompute(
     replay_lookups: bool,
     dry_run: bool,
     quiet: bool,
-    cluster: str | None,
+    on_cluster: bool,
+    namespace: str | None,
+    context: str | None,
+    deployed: bool,
     output: str,
 ) -> None:
     """Make old results again with the code as it is now, and all that was made from them.
@@ -78,7 +87,7 @@ def recompute(
     whose inputs come out as they were are kept. It may be interrupted: run it again, and it goes on.
 
     A `run` that has the folder need not be stopped: it does the recompute beside its other work, and takes
-    values meanwhile.
+    values meanwhile. So does a deployed circuit (--cluster): each program is run by a pod of its task.
 
     Programs that ask services ask them anew; with --replay-lookups they are told what is on record for
     their snapshots, and no service is started or asked. A request that was not made then has no answer:
@@ -91,21 +100,25 @@ def recompute(
       koalja-fn recompute ./mycode --task average --since 2026-07-01
       koalja-fn recompute ./mycode --only-failed
       koalja-fn recompute ./mycode --replay-lookups
+      koalja-fn recompute --cluster weather --namespace prod
 
     \b
     Exit status: 0 fine, or nothing to do; 3 the wiring has errors; 4 some results are dead letters now;
-    6 something else than a run has the folder; 7 no such task, value or snapshot; 130 interrupted.
+    6 something else than a run has the folder; 7 no such task, value or snapshot; 10 trouble with
+    the cluster; 130 interrupted.
     """
-    if cluster is not None:
-        raise UsageError(
-            "results of a deployed circuit can't be made again in this version",
-            why="a recompute runs all programs in one place, and on a cluster each is in an image of its own",
-            cure="recompute in a folder, or deploy under a new name and send the sources again",
-        )
-    _refuse_shared(path)
     asked = Asked(task, since, only_failed, effects, replay_lookups)
+    if on_cluster:
+        words = _words(asked, jobs, output, dry_run=dry_run, quiet=quiet)
+        sys.exit(_on_cluster(str(path), words, namespace, context))
     with _cancelled_by_signals() as stop:
-        done = _recomputed(path, asked, _Talk(dry_run, quiet, output, places_of(jobs)), stop)
+        if deployed:
+            talk = _Talk(dry_run, quiet, output, jobs or _AT_ONCE)
+            done = _deployed(str(path), asked, talk, stop)
+        elif _is_shared(path):
+            done = _shared(path, asked, _Talk(dry_run, quiet, output, places_of(jobs)), stop)
+        else:
+            done = _recomputed(path, asked, _Talk(dry_run, quiet, output, places_of(jobs)), stop)
     if done is None:
         return
     _report(done, output)
@@ -154,7 +167,7 @@ def _recomputed(path: Path, asked: Asked, talk: _Talk, stop: Cancel) -> Recomput
     while True:
         try:
             with open_workplace(path, patience=_PATIENCE if begun else 0.0) as workplace:
-                found = begun or _begun(path, workplace.registry, workplace.plan, asked, talk)
+                found = begun or _begun(str(path), workplace.registry, workplace.plan, asked, talk)
                 if found is None:
                     return None
                 return _run(workplace, found, stop, talk)
@@ -163,7 +176,7 @@ def _recomputed(path: Path, asked: Asked, talk: _Talk, stop: Cancel) -> Recomput
             if beside is None:
                 raise
         with beside:
-            begun = begun or _begun(path, beside.registry, beside.plan, asked, talk)
+            begun = begun or _begun(str(path), beside.registry, beside.plan, asked, talk)
             if begun is None:
                 return None
             _say(talk.quiet, "the run that has the folder does it")
@@ -181,8 +194,17 @@ def _recomputed(path: Path, asked: Asked, talk: _Talk, stop: Cancel) -> Recomput
             return done
 
 
-def _begun(path: Path, registry: Registry, plan: CircuitPlan, asked: Asked, talk: _Talk) -> Recompute | None:
+def _begun(
+    named: str,
+    registry: Registry,
+    plan: CircuitPlan,
+    asked: Asked,
+    talk: _Talk,
+    check: Callable[[Sequence[str]], None] = lambda _: None,
+) -> Recompute | None:
     """A recompute to be done: one that was left, or a new one; None where there is nothing to do.
+
+    `check` is told the tasks that take part, before it is begun.
 
     Raises:
         UsageError: One was left, and something else is asked for.
@@ -195,7 +217,7 @@ def _begun(path: Path, registry: Registry, plan: CircuitPlan, asked: Asked, talk
         if any(astuple(asked)):
             raise UsageError(
                 f"recompute {left.epoch} is not at its end",
-                cure=f"koalja-fn recompute {path}, without options, goes on with it",
+                cure=f"koalja-fn recompute {named}, without options, goes on with it",
             )
         _say(talk.quiet, f"recompute {left.epoch} goes on where it was")
         return left
@@ -216,46 +238,123 @@ def _begun(path: Path, registry: Registry, plan: CircuitPlan, asked: Asked, talk
     if talk.dry_run or not wanted.tasks:
         _show(wanted, talk.output)
         return None
+    check(wanted.reach.tasks)
     for note in wanted.notes:
         _say(talk.quiet, f"note: {note}")
     return recomputing.begun(registry, plan, wanted)
 
 
-def _refuse_shared(path: Path) -> None:
-    """A folder that shares its registry with others has nothing of its own to make again.
+def _words(asked: Asked, jobs: int | None, output: str, *, dry_run: bool, quiet: bool) -> list[str]:
+    """The options as words, for the console."""
+    words = ["-o", output]
+    words += ["--task", asked.task] if asked.task else []
+    words += ["--since", asked.since] if asked.since else []
+    words += ["-j", str(jobs)] if jobs else []
+    flags = {
+        "--only-failed": asked.only_failed,
+        "--effects": asked.effects,
+        "--replay-lookups": asked.replay_lookups,
+        "--dry-run": dry_run,
+        "--quiet": quiet,
+    }
+    return [*words, *(name for name, given in flags.items() if given)]
+
+
+def _on_cluster(name: str, words: Sequence[str], namespace: str | None, context: str | None) -> int:
+    """Have the circuit's console drive it: that reaches the registry, the store and the tasks."""
+    from koalja_fn.cluster import console
+    from koalja_fn.cluster.making import places_of as places_on
+    from koalja_fn.commands.clusters import reached, told
+    from koalja_fn.commands.remote import passed_on
+
+    cluster, where = reached(context, namespace)
+    circuit = console.the_circuit(cluster, where, "" if name == "." else name)
+    with told() as teller:
+        pod = console.console_of(cluster, where, circuit, teller)
+    places = json.dumps(places_on(cluster, where, circuit)).encode()
+    return passed_on(pod, ["recompute", "--deployed", *words, "--", circuit], places)
+
+
+def _deployed(circuit: str, asked: Asked, talk: _Talk, stop: Cancel) -> Recompute | None:
+    """What the console does; where the tasks are it is told on standard input.
 
     Raises:
-        UsageError: It is such a folder.
+        UsageError: This is no console.
     """
+    from koalja_fn.engine.attaching import attach
+    from koalja_fn.local import afield
+    from koalja_fn.local.opening import open_payloads, open_registry, shared
+    from koalja_fn.local.pods import Place
+    from koalja_fn.local.recomputing import part_of
+
+    where = shared()
+    if where is None:
+        raise UsageError("--deployed is for consoles", cure="koalja-fn recompute --cluster CIRCUIT")
+    places = {name: Place(**place) for name, place in json.load(sys.stdin).items()}
+    with closing(open_payloads(where)) as store, closing(open_registry(where)) as registry:
+        plan = registry.read(lambda tx: attach(tx, circuit, {}, Path("/"))).plan
+        found = _begun(
+            f"--cluster {circuit}", registry, plan, asked, talk, lambda part: afield.check(plan, part, places)
+        )
+        if found is None:
+            return None
+        afield.check(plan, part_of(plan, found), places)
+        done = afield.recompute_afield(
+            registry, store, plan, found, places, _ears(stop, talk), stop, talk.jobs
+        )
+    return done or _interrupted()
+
+
+def _is_shared(path: Path) -> bool:
+    """Whether a folder has nothing of its own, and the environment names a registry that is shared."""
     from koalja_fn.local.opening import shared, state_folder
 
     folder = path if path.is_dir() else path.parent
-    if shared() is not None and not (state_folder(folder) / "registry.db").is_file():
-        raise UsageError(
-            "results in a shared registry can't be made again in this version",
-            why="KOALJA_REGISTRY is set, and others may be at work there while results are replaced",
-            cure="recompute in a folder with a registry of its own; unset KOALJA_REGISTRY for that",
+    return shared() is not None and not (state_folder(folder) / "registry.db").is_file()
+
+
+def _shared(path: Path, asked: Asked, talk: _Talk, stop: Cancel) -> Recompute | None:
+    """Over a registry and a store that others work on; programs run here, from this folder."""
+    from koalja_fn.local.sharing import open_shared
+
+    with open_shared(path) as site:
+        found = _begun(
+            str(path),
+            site.registry,
+            site.plan,
+            asked,
+            talk,
+            lambda part: site.check(part, replayed=asked.replay_lookups),
         )
+        if found is None:
+            return None
+        return site.recompute(found, _ears(stop, talk), stop, talk.jobs) or _interrupted()
 
 
 def _run(workplace: Workplace, found: Recompute, stop: Cancel, talk: _Talk) -> Recompute:
     from koalja_fn.local import recomputing
+
+    return recomputing.recompute(workplace, found, _ears(stop, talk), stop, talk.jobs) or _interrupted()
+
+
+def _ears(stop: Cancel, talk: _Talk) -> Ears:
     from koalja_fn.local.display import line
+    from koalja_fn.local.recomputing import Ears
 
     def settled(progress: Progress) -> None:
         if not talk.quiet and (progress.left % 100 == 0):
             click.echo(f"{progress.task}: {progress.left} left", err=True)
 
     def ended(executed: Executed) -> None:
-        if executed.outcome not in ("done", "listening") and not stop.is_set:
+        if executed.outcome not in ("done", "listening", "cancelled") and not stop.is_set:
             click.echo(line(executed), err=True)
 
-    ears = recomputing.Ears(settled, ended, lambda text: click.echo(text, err=True))
-    done = recomputing.recompute(workplace, found, ears, stop, talk.jobs)
-    if done is None:
-        click.echo("koalja-fn: interrupted; run it again, and it goes on", err=True)
-        sys.exit(130)
-    return done
+    return Ears(settled, ended, lambda text: click.echo(text, err=True))
+
+
+def _interrupted() -> NoReturn:
+    click.echo("koalja-fn: interrupted; run it again, and it goes on", err=True)
+    sys.exit(130)
 
 
 def _say(quiet: bool, text: str) -> None:

@@ -288,6 +288,12 @@ class Executor:
             odd = self.noticing.notice(claim.plan.id, ending.seconds, ending.size_in, made, claim.formed)
             if odd:
                 ending = replace(ending, remarks=[*ending.remarks, *odd])
+        return self.finish(claim, ending, follow)
+
+    def finish(
+        self, claim: Claim, ending: Ending, follow: Callable[[Transaction], Claim | None] = nothing
+    ) -> Executed:
+        """Commit what came of an execution, which may have been elsewhere."""
 
         def step(tx: Transaction) -> tuple[set[str], Claim | None]:
             wires = self._commit(tx, self._registry.clock, self._circuit, claim, ending)

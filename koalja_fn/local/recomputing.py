@@ -203,10 +203,14 @@ def ended(registry: Registry, plan: CircuitPlan, found: Recompute) -> Recompute:
     return next(one for one in known if one.id == found.id)
 
 
+def part_of(plan: CircuitPlan, found: Recompute) -> tuple[str, ...]:
+    """The tasks that take part in a recompute."""
+    return reach(plan.circuit, Options.from_json(found.options).roots).tasks
+
+
 def askers(plan: CircuitPlan, found: Recompute) -> list[TaskPlan]:
-    """The tasks that take part in a recompute and ask services."""
-    part = reach(plan.circuit, Options.from_json(found.options).roots).tasks
-    return [plan.tasks[name] for name in part if asked_wires(plan.tasks[name])]
+    """Those that ask services."""
+    return [plan.tasks[name] for name in part_of(plan, found) if asked_wires(plan.tasks[name])]
 
 
 def _code_of_now(

@@ -15,13 +15,14 @@ from koalja_fn.engine.attaching import attach
 from koalja_fn.engine.plans import CircuitPlan
 from koalja_fn.errors import UsageError
 from koalja_fn.local.opening import Shared, open_payloads, open_registry
+from koalja_fn.local.pods import Place
 from koalja_fn.model import is_address
 from koalja_fn.program.cancel import Cancel
 from koalja_fn.pull.asking import Answer, Options
 from koalja_fn.pull.building import repeated
 from koalja_fn.pull.claims import Claims
 from koalja_fn.pull.course import Course, Site
-from koalja_fn.pull.errands import Errands, Place
+from koalja_fn.pull.errands import Errands
 from koalja_fn.pull.history import History
 from koalja_fn.pull.keys import Code
 from koalja_fn.pull.make import answer_of

@@ -7,16 +7,11 @@ came of it is in the registry under the execution's key, and is found there when
 
 from __future__ import annotations
 
-import http.client
-import json
-import select
-import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from koalja_fn.errors import ClusterError
+from koalja_fn.local.pods import Interrupted, Place, Pods
 from koalja_fn.pull.asking import Failure
 from koalja_fn.pull.course import Site
 from koalja_fn.pull.runs import Done, Execution
@@ -24,34 +19,8 @@ from koalja_fn.registry import errands, making
 from koalja_fn.registry.errands import Errand
 
 PATH = "/errands/"
-_TRIES = 6
-_PAUSE = 1.0
-_CONNECTING = 10.0
-# A request is answered within ten minutes, or cut off (services.REQUEST_SECONDS).
-_LONGEST = 660.0
 # One of these is in the answer of a task that has seen to an errand.
 _ENDS = {"known", "failure", "damaged"}
-# Nobody is there yet, or not any more: asking again is safe.
-_AGAIN = (429, 500, 502, 503, 504)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a task is asked, and the image that its pods run, by its digest."""
-
-    address: str
-    image: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    status: int
-    said: Mapping[str, Any]
-    why: str = ""
-
-
-class Interrupted(Exception):
-    """The run is to end; nobody waits for the answer any more."""
 
 
 class Errands:
@@ -61,6 +30,7 @@ class Errands:
         self._site = site
         self._places = places
         self._run = run
+        self._pods = Pods(site.stop, _ENDS)
 
     def execute(self, execution: Execution) -> Done:
         """Have it run. Whatever goes wrong is in the answer."""
@@ -86,7 +56,7 @@ class Errands:
         )
         registry.transact(lambda tx: errands.keep(tx, errand))
         try:
-            answer = self._asked(self._places[task.name], execution.key)
+            answer = self._pods.ask(self._places[task.name], f"{PATH}{execution.key}")
         finally:
             registry.transact(lambda tx: errands.drop(tx, execution.key))
         if answer.status != 200:
@@ -116,52 +86,6 @@ class Errands:
             f"the payload of value {value.id[:12]} of wire {value.wire} is damaged or missing: send it again"
         )
         return Done(execution, failure=_failure(execution, message))
-
-    def _asked(self, place: Place, key: str) -> _Answer:
-        """Ask until there is an answer that is one."""
-        answer = _Answer(0, {})
-        for number in range(_TRIES):
-            if number and self._readable([self._site.stop.fileno()], _PAUSE * number):
-                raise Interrupted
-            answer = self._once(place, key)
-            if answer.status and answer.status not in _AGAIN:
-                break
-        return answer
-
-    def _once(self, place: Place, key: str) -> _Answer:
-        parts = urlsplit(place.address)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(parts.hostname or "", parts.port, timeout=_CONNECTING)
-        try:
-            connection.request("POST", f"{PATH}{key}", b"", {"Content-Length": "0"})
-            self._wait(connection.sock)
-            answer = connection.getresponse()
-            body = answer.read()
-        except (OSError, http.client.HTTPException) as error:
-            return _Answer(0, {}, f"{place.address}: {error}")
-        finally:
-            connection.close()
-        try:
-            said = json.loads(body)
-        except ValueError:
-            said = {}
-        if not isinstance(said, dict) or (answer.status == 200 and not _ENDS & set(said)):
-            return _Answer(502, {}, "what answered is no task of koalja-fn: deploy the circuit again")
-        return _Answer(answer.status, said, str(said.get("why", "")) or body[:200].decode("utf-8", "replace"))
-
-    def _wait(self, sock: socket.socket) -> None:
-        """Wait for the answer's first byte, or for the run's end."""
-        ready = self._readable([sock.fileno(), self._site.stop.fileno()], _LONGEST)
-        if self._site.stop.is_set:
-            raise Interrupted
-        if not ready:
-            raise TimeoutError(f"no answer within {_LONGEST:g} s")
-
-    def _readable(self, descriptors: list[int], seconds: float) -> bool:
-        poll = select.poll()
-        for descriptor in descriptors:
-            poll.register(descriptor, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
 
 
 def _failure(execution: Execution, message: str, stderr: str = "") -> Failure:

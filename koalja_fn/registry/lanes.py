@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from koalja_fn.registry import snapshots
 from koalja_fn.registry.registry import Transaction
+from koalja_fn.registry.snapshots import Stored
 from koalja_fn.registry.tasks import LogRecord
 
 WORLD = "~"
@@ -102,6 +104,16 @@ class Replaced:
     how: str
     options: Mapping[str, Any]
     old: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """A claimed snapshot of an open lane that another process is to execute: of which task, and its wires."""
+
+    snapshot: Stored
+    task: str
+    recompute: Recompute
+    wires: Mapping[str, int]
 
 
 _RECOMPUTE = "id, circuit, epoch, world, begun, ended, state, cut, options, told"
@@ -592,6 +604,22 @@ def finished(tx: Transaction, task: int, since: int) -> int:
         since,
     )
     return int(row[0]) if row else 0
+
+
+def charge(tx: Transaction, circuit: int, rid: int, fence: int) -> Charge | None:
+    """A claim of an open lane of a circuit; None where it is no such, or not any more."""
+    row = tx.one(
+        "SELECT t.name FROM snapshot s JOIN lane_task l ON l.new = s.task JOIN task t ON t.id = s.task"
+        " JOIN recompute r ON r.id = l.recompute AND r.circuit = ? AND r.state = 'open'"
+        " WHERE s.rid = ? AND s.fence = ? AND s.state = 'running'",
+        circuit,
+        rid,
+        fence,
+    )
+    found, snapshot = unfinished(tx, circuit), snapshots.by_rid(tx, rid)
+    if row is None or found is None or snapshot is None:
+        return None
+    return Charge(snapshot, row[0], found, {wire.name: wire.new for wire in lane_wires(tx, found.id)})
 
 
 def is_discarded(tx: Transaction, task: int) -> bool:

@@ -191,12 +191,12 @@ class Bench:
                 f"task {name} was deployed with other code, {attached.versions[name]}; this is"
                 f" {self._located.version}, which leaves the work to it"
             )
-        executor = Executor(joined.registry, joined.store, self.caller, circuit, self._lookups(circuit, name))
+        executor = Executor(joined.registry, joined.store, self.caller, circuit, self.lookups(circuit))
         return Post(circuit, plans[name], installs, attached.current(name), executor)
 
-    def _lookups(self, circuit: CircuitPlan, name: str) -> Asked | None:
+    def lookups(self, circuit: CircuitPlan) -> Asked | None:
         """Whom the task's program may ask; None where it asks nobody."""
-        plan = circuit.tasks[name]
+        plan = circuit.tasks[self._joined.settings.task]
         if plan.task.service or not asks(plan):
             return None
         if self._proxy is None:

@@ -71,6 +71,8 @@ class TaskDesk:
             return []
         if environ["REQUEST_METHOD"] == "POST" and environ.get("PATH_INFO", "").startswith("/errands/"):
             return self._sent(environ["PATH_INFO"].removeprefix("/errands/"), span, start_response)
+        if environ["REQUEST_METHOD"] == "POST" and environ.get("PATH_INFO", "").startswith("/lanes/"):
+            return self._redone(environ["PATH_INFO"].removeprefix("/lanes/"), span, start_response)
         environ["koalja.span"] = span
         return (self._app or self._taking())(environ, start_response)
 
@@ -103,9 +105,18 @@ class TaskDesk:
         except Exception as error:
             telling.trouble(error)
             status, said = "503 Service Unavailable", {"why": str(error)}
-        body = json.dumps(said).encode()
-        start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
-        return [body]
+        return _told(status, said, start_response)
+
+    def _redone(self, named: str, span: Span, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """A recompute waits for an execution."""
+        from koalja_runtime.lanes import see_to
+
+        try:
+            status, said = see_to(self._joined, self._bench, self.worker, named, span)
+        except Exception as error:
+            telling.trouble(error)
+            status, said = "503 Service Unavailable", {"why": str(error)}
+        return _told(status, said, start_response)
 
     def work(self, span: Span) -> None:
         """Work until nothing is left, or the span is over; then whoever is to be rung has been."""
@@ -139,3 +150,9 @@ class TaskDesk:
         self._bells.flush()
         self._bench.close()
         self._joined.close()
+
+
+def _told(status: str, said: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    body = json.dumps(said).encode()
+    start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+    return [body]

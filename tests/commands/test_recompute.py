@@ -170,9 +170,6 @@ def test_a_folder_in_which_nothing_differs_has_nothing_to_do(tmp_path: Path) -> 
     unknown = koalja("recompute", folder, "--task", "nobody")
     assert unknown.returncode == 7
     assert "there are: up, join, tell" in unknown.stderr
-    elsewhere = koalja("recompute", "--cluster", "circuit")
-    assert elsewhere.returncode == 2
-    assert "in an image of its own" in elsewhere.stderr
 
 
 def test_a_run_begins_by_itself_where_the_wiring_says_so(tmp_path: Path) -> None:

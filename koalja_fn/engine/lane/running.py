@@ -428,12 +428,14 @@ class Lane:
                 place.take()
                 plan = self._fresh(plan)
                 claim = self._do(partial(self._claim, plan=plan, rid=pair.rid))
+                if claim is None:
+                    return True
                 executed = execute(claim, stop)
                 place.leave()
-                if executed.outcome == "lost" or (stop is not None and stop.is_set):
+                if stop is not None and stop.is_set:
                     return executed.outcome in ("done", "dead")
-                if executed.outcome == "cancelled":
-                    continue
+                if executed.outcome in ("cancelled", "lost"):
+                    continue  # it is ready again, or has come to its end
                 if executed.due is None:
                     if executed.outcome == "dead":
                         self._do(lambda tx: lanes.date(tx, pair.rid, place.at))
@@ -443,12 +445,15 @@ class Lane:
             place.leave()
             self._at.pop(pair.rid, None)
 
-    def _claim(self, tx: Transaction, plan: TaskPlan, rid: int) -> Claim:
+    def _claim(self, tx: Transaction, plan: TaskPlan, rid: int) -> Claim | None:
+        """Claim a snapshot of ours; None where it has come to its end."""
         now = self._registry.clock()
         if plan.code.version != self.plan.tasks[plan.name].code.version:
             records.keep_version(tx, plan.id, plan.code.version, plan.task.run or "", now)
         found = snapshots.by_rid(tx, rid)
         assert found is not None
+        if found.state in ("done", "dead"):
+            return None
         snapshots.claim(tx, rid, self._owner, plan.code.version, now, now + round(_LEASE * claiming.SECOND))
         return Claim(
             plan, rid, found.id, found.number, found.attempts + 1, found.fence + 1, now, found.formed
