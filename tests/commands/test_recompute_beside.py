@@ -20,7 +20,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from circuit_runs import COMMAND, folder_of, koalja, rows, running, wait_for
+from circuit_runs import COMMAND, folder_of, koalja, post, rows, running, wait_for
 
 ROUNDS = int(os.environ.get("KOALJA_KILLS", "3"))
 WIRING = """\
@@ -221,3 +221,43 @@ def test_a_wiring_that_was_changed_since_the_run_began_is_refused(tmp_path: Path
         told = koalja("recompute", folder)
         assert told.returncode == 2
         assert "the wiring was changed since the run began" in told.stderr
+
+
+SERVER = """#!/usr/bin/env python3
+import os, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+text = open(sys.argv[1], "rb").read()
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+    def log_message(self, *_):
+        pass
+HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"""
+ASK = """#!/usr/bin/env python3
+import os, urllib.request
+print(urllib.request.urlopen(os.environ["KOALJA_LOOKUP_URL"]).read().decode().strip())
+"""
+
+
+def test_a_service_whose_input_is_made_again_goes_on_with_the_new_one(tmp_path: Path) -> None:
+    wiring = "(train) up (model)\n(model) server (lookup implicit)\n(in, lookup implicit) ask (out)\n"
+    folder = folder_of(tmp_path, wiring, up=OLD, server_py=SERVER, ask_py=ASK)
+
+    def answer() -> str:
+        before = len(payloads(folder, "out"))
+        post(folder, "in", b"what?")
+        wait_for(lambda: len(payloads(folder, "out")) > before)
+        return payloads(folder, "out")[-1]
+
+    with running(folder, "-q"):
+        post(folder, "train", b"data")
+        assert answer() == "old data\n"
+        edit(folder)
+        told = koalja("recompute", folder)
+        assert told.returncode == 0, told.stderr
+        wait_for(lambda: answer() == "new data\n")
+    assert "agree" in koalja("doctor", folder, "--verify").stdout
