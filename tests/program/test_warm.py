@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -334,6 +335,19 @@ def test_first_lines_and_options_mean_what_they_mean(both: Both, first: str, arg
 def test_code_and_modules_given_to_the_interpreter(both: Both, words: tuple[str, ...]) -> None:
     command = (sys.executable, *words)
     cold = both.shown(both.cold(*command))
+    assert both.prepare(*command) == ""
+    assert both.shown(both.warm(*command)) == cold
+
+
+def test_an_archive_is_run_by_what_is_in_it(both: Both, tmp_path: Path) -> None:
+    archive = tmp_path / "program.pyz"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr(
+            "__main__.py", "import csv, sys\nprint(sys.argv[1:], __file__, sys.path[0])\nsys.exit(3)\n"
+        )
+    command = (sys.executable, str(archive), "a")
+    cold = both.shown(both.cold(*command))
+    assert "'status': 3" in str(cold)
     assert both.prepare(*command) == ""
     assert both.shown(both.warm(*command)) == cold
 

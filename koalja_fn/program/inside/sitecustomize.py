@@ -107,7 +107,7 @@ def _serve(number):
             modules.program(code)
         _check(fds, _signal.alarm(0))
         way = None, False
-        if code is None and modules.script:
+        if modules.text:
             places = [getattr(module, "__file__", None) or "" for module in sys.modules.values()]
             way = way_out(sys.modules, places)
     except Unfit as unfit:
@@ -130,8 +130,8 @@ def _serve(number):
         "__main__"
     )  # a new one: the collector overlooks what was there before
     sys.modules["__main__"].__dict__.update(main.__dict__)
-    if code is None and modules.script:
-        sys.path_importer_cache[program] = None  # a script, no archive: the interpreter need not look again
+    if modules.text:
+        sys.path_importer_cache[program] = None  # the interpreter need not look for an archive again
     control.send(b"R\n")
     while True:
         kind, fields, fds = _request(control)
@@ -350,6 +350,7 @@ class Modules:
             self.folder = os.path.dirname(os.path.realpath(self.script))
         self.library = os.path.dirname(os.__file__) + os.sep
         self.read = set()
+        self.text = False  # whether the interpreter is going to read the script itself
         self.listed = (None, True)
         self.places = []
         self.builtin = frozenset(sys.modules)  # found before any path is looked at
@@ -357,6 +358,7 @@ class Modules:
     def program(self, code):
         """Learn from a script, or from the text after -c."""
         if code is None:
+            self.text = self.script is not None and not _is_archive(self.script)
             self._file(self.script, "")
         else:
             self._learn(code, "")
@@ -573,6 +575,17 @@ class Modules:
     def _is_inside(self, place):
         parts = place.split(os.sep)
         return place.startswith(self.library) or "site-packages" in parts or "dist-packages" in parts
+
+
+def _is_archive(place):
+    """Whether the interpreter would run what is in a file, not the file."""
+    for hook in sys.path_hooks:
+        try:
+            hook(place)
+            return True
+        except ImportError:
+            pass
+    return False
 
 
 def _stamp(place, is_folder):
