@@ -33,7 +33,7 @@ from koalja_fn.registry.making import Made
 from koalja_fn.registry.registry import Transaction
 from koalja_fn.store import Store
 
-_COMMIT_EVERY = 0.1  # seconds; what a crash may cost
+_COMMIT_EVERY = 0.25  # seconds; what a crash may cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class Course:
         try:
             self._begin()
             while self._pool.under_way:
-                for done in self._pool.some():
+                for done in self._pool.some(self._until_commit()):
                     self._take(done)
                 self._begin()
                 self._commit(force=False)
@@ -297,6 +297,10 @@ class Course:
 
     def _made(self, execution: Execution, seconds: float) -> Made:
         return made_of(self._site, execution, self._run, seconds)
+
+    def _until_commit(self) -> float | None:
+        """Seconds until what was made is to be committed, whether anything else ends by then or not."""
+        return max(0.0, self._committed + _COMMIT_EVERY - time.monotonic()) if self._unkept else None
 
     def _commit(self, *, force: bool) -> None:
         now = time.monotonic()

@@ -1,16 +1,18 @@
 """A pool of threads that run programs, as many as there is work for.
 
-Whoever decides is woken when the work runs out, when something went wrong, and now and then; not for each
-program that ended, since a thread's turn costs as much as the start of a small program.
+Whoever decides is woken when the work runs out, when something went wrong, and looks now and then; it is not
+woken for each program that ended, since a thread's turn costs as much as the start of a small program.
 """
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from koalja_fn.pull.asking import Failure
 from koalja_fn.pull.runs import Done, Execution
@@ -63,10 +65,12 @@ class Pool:
         """Begin nothing more; what waits is answered as cancelled."""
         self._halted = True
 
-    def some(self) -> Iterator[Done]:
-        """Wait for executions that ended; all that ended meanwhile come with them."""
-        while self.under_way and not self._done:
-            self._bell.get()
+    def some(self, seconds: float | None = None) -> Iterator[Done]:
+        """Wait for executions that ended, so long at most; all that ended meanwhile come with them."""
+        until = math.inf if seconds is None else time.monotonic() + seconds
+        while self.under_way and not self._done and time.monotonic() < until:
+            with suppress(queue.Empty):  # who did not ring may have begun something long
+                self._bell.get(timeout=_NOW_AND_THEN)
         while self._done:
             self.under_way -= 1
             yield self._done.popleft()
@@ -83,7 +87,7 @@ class Pool:
             self._halted = True
         self._done.append(done)
         now = time.monotonic()
-        # Where work is left somebody takes it up, and answers later than this.
+        # Where work is left somebody takes it up, and answers later than this; or the glance at it is next.
         if not done.fine or now - self._rung > _NOW_AND_THEN or self._work.empty():
             self._rung = now
             self._bell.put(None)

@@ -325,6 +325,38 @@ def test_results_are_written_while_others_are_being_made(shop: Workshop) -> None
     assert shop.texts(shop.make(), "c") == ["x"]
 
 
+def test_what_is_made_is_on_record_while_the_next_program_takes_its_time(shop: Workshop) -> None:
+    shop.program("wait", 'until test -e "$2"; do sleep 0.02; done; cat "$1" > "$3"')
+    quick = "".join(f"(a) t{n} (o{n})\n    run = ./copy {{a}} {{out.o{n}}}\n" for n in range(4))
+    shop.wire(
+        f"[w]\n{quick}(a) slow (z)\n    run = ./wait {{a}} {shop.folder}/go {{out.z}}\n    timeout = 60s\n"
+        "wire a\n    from = src/a.txt\n"
+    )
+    shop.source("src/a.txt", "x")
+    thread = threading.Thread(target=shop.make)
+    thread.start()
+    try:
+        until = time.monotonic() + 30
+        while _on_record(shop) < 4:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+    finally:
+        (shop.folder / "go").touch()
+        thread.join()
+    assert _on_record(shop) == 5
+
+
+def _on_record(shop: Workshop) -> int:
+    path = shop.folder / ".koalja/registry.db"
+    if not path.exists():
+        return 0
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        try:
+            return int(database.execute("SELECT count(*) FROM made").fetchone()[0])
+        except sqlite3.OperationalError:  # its tables are being made
+            return 0
+
+
 @pytest.mark.parametrize("text", ["small", "large" * 10_000])
 @pytest.mark.parametrize("words", [(), ("-o", "json"), ("--dry-run",)])
 def test_a_result_that_somebody_deleted_from_the_store_is_made_again(
