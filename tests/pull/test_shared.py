@@ -124,7 +124,7 @@ def test_questions_are_asked_of_what_is_shared_from_each_of_its_folders(
     assert _called("why", folder, last)
     both = _ids(here.make(), "c")
     assert "has other bytes" in _called("diff", "-C", folder, *both, status=1)
-    assert "shared registry" in _called("recompute", folder, status=2)
+    assert "not installed" in _called("recompute", folder, status=7)  # `make` wires nothing up
     assert not (there.folder / ".koalja").exists()
     said = json.loads(_called("make", folder, "--publish", "-q", "-o", "json"))
     assert (said["made"], said["cached"]) == ([], 4)
