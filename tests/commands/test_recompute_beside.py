@@ -20,7 +20,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from circuit_runs import COMMAND, folder_of, koalja, post, rows, running, wait_for
+from circuit_runs import COMMAND, end, folder_of, koalja, post, rows, running, wait_for
 
 ROUNDS = int(os.environ.get("KOALJA_KILLS", "3"))
 WIRING = """\
@@ -253,11 +253,12 @@ def test_a_service_whose_input_is_made_again_goes_on_with_the_new_one(tmp_path: 
         wait_for(lambda: len(payloads(folder, "out")) > before)
         return payloads(folder, "out")[-1]
 
-    with running(folder, "-q"):
+    with running(folder, "-q") as process:
         post(folder, "train", b"data")
         assert answer() == "old data\n"
         edit(folder)
         told = koalja("recompute", folder)
         assert told.returncode == 0, told.stderr
         wait_for(lambda: answer() == "new data\n")
+        end(process)  # which ends the service, too
     assert "agree" in koalja("doctor", folder, "--verify").stdout
