@@ -48,7 +48,11 @@ def accepted(folder: Path, *args: str, stdin: str | bytes | None = None) -> list
 
 def kept(folder: Path) -> list[tuple[Any, ...]]:
     """Values as (wire, payload, type, name, event source, event id, sequence, attributes)."""
+    from koalja_fn.local.opening import joined
+    from koalja_fn.store import FileStore
+
     registry = open_registry(folder)
+    store = joined(FileStore(folder / ".koalja" / "objects"), registry)
     try:
         rows = registry.read(
             lambda tx: tx.all(
@@ -57,15 +61,10 @@ def kept(folder: Path) -> list[tuple[Any, ...]]:
                 " FROM value v JOIN wire w ON w.id = v.wire ORDER BY w.name, v.position"
             )
         )
-    finally:
-        registry.close()
-    from koalja_fn.store import FileStore
-
-    store = FileStore(folder / ".koalja" / "objects")
-    try:
         return [(r[0], store.read(r[1]), *r[2:7], json.loads(r[7])) for r in rows]
     finally:
         store.close()
+        registry.close()
 
 
 @contextmanager
