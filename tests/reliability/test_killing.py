@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from koalja_fn.engine.auditing import audit
-from koalja_fn.local.opening import open_registry, state_folder
+from koalja_fn.local.opening import open_payloads, open_registry
 from koalja_fn.registry import Registry, snapshots, tasks, values
 from koalja_fn.registry.registry import Transaction
-from koalja_fn.store import FileStore
+from koalja_fn.store import Store
 from tests.reliability.crashing import Sender, kill_round, run_once, write_circuit
 
 ROUNDS = int(os.environ.get("KOALJA_KILL_ROUNDS", "60"))
 
 
-def contents(registry: Registry, store: FileStore, wire: str) -> list[str]:
+def contents(registry: Registry, store: Store, wire: str) -> list[str]:
     def look(tx: Transaction) -> list[str]:
         row = tx.one("SELECT id, head FROM wire WHERE name = ?", wire)
         assert row is not None
@@ -25,7 +25,7 @@ def contents(registry: Registry, store: FileStore, wire: str) -> list[str]:
     return [store.read(digest).decode() for digest in registry.read(look)]
 
 
-def findings(registry: Registry, store: FileStore) -> list[str]:
+def findings(registry: Registry, store: Store) -> list[str]:
     return registry.read(lambda tx: list(audit(tx, tasks.circuit_id(tx, "crash") or 0, store.verify)))
 
 
@@ -40,7 +40,8 @@ def test_nothing_is_lost_and_nothing_done_twice_over_rounds_of_sigkill(tmp_path:
         kill_round(folder, sender, chance)
     run_once(folder)
 
-    registry, store = open_registry(folder), FileStore(state_folder(folder) / "objects")
+    registry = open_registry(folder)
+    store = open_payloads(folder, registry)
     assert findings(registry, store) == []
     came = contents(registry, store, "in")
     assert len(came) == len(set(came))
@@ -87,7 +88,8 @@ def test_rewiring_between_kills_loses_nothing(tmp_path: Path) -> None:
     write_circuit(folder)
     run_once(folder)
 
-    registry, store = open_registry(folder), FileStore(state_folder(folder) / "objects")
+    registry = open_registry(folder)
+    store = open_payloads(folder, registry)
     assert findings(registry, store) == []
     left = contents(registry, store, "left")
     assert sorted(contents(registry, store, "pairs")) == sorted(text * 2 for text in left)
