@@ -31,6 +31,7 @@ SENT_TYPE = "dev.koalja.sent.v1"
 LINE_LIMIT = 16 << 20
 BATCH = 500
 _BATCH_BYTES = 4 << 20
+_SMALL_FILE = 64 << 10  # for the time of a request many of these can be sent
 
 
 def draw() -> str:
@@ -74,12 +75,16 @@ def of_lines(stream: BinaryIO, content_type: str) -> Iterator[Event]:
 
 
 def in_batches(events: Iterable[Event]) -> Iterator[list[Event]]:
-    """Events in groups that are small enough to be taken at once; a file comes alone."""
+    """Events in groups that are small enough to be taken at once; a large file comes alone, and is streamed.
+
+    Raises:
+        NotFound: A file is not there any more.
+    """
     group: list[Event] = []
     size = 0
     for one in events:
-        large = isinstance(one.payload, Path)
-        length = 0 if isinstance(one.payload, Path) else len(one.payload)
+        length = _length(one.payload)
+        large = isinstance(one.payload, Path) and length > _SMALL_FILE
         if group and (large or len(group) == BATCH or size + length > _BATCH_BYTES):
             yield group
             group, size = [], 0
@@ -90,6 +95,15 @@ def in_batches(events: Iterable[Event]) -> Iterator[list[Event]]:
             group, size = [], 0
     if group:
         yield group
+
+
+def _length(payload: bytes | Path) -> int:
+    if isinstance(payload, bytes):
+        return len(payload)
+    try:
+        return payload.stat().st_size
+    except OSError as error:
+        raise NotFound(f"there is no file {payload}", why=error.strerror or str(error)) from error
 
 
 def give(intake: Intake, wire: str, events: Iterable[Event], spool: Path) -> list[Receipt]:

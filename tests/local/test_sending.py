@@ -126,3 +126,32 @@ def test_fresh_ids_sort_by_time():
     drawn = [ids.fresh_event_id(now, bytes([255 - now % 256])) for now in (0, 1, 999, 1_700_000_000_000_000)]
     assert drawn == sorted(drawn)
     assert len({sending.draw() for _ in range(1000)}) == 1000
+
+
+def test_small_files_go_together_and_large_ones_alone(tmp_path: Path) -> None:
+    """Each request to a deployed circuit costs a third of a second, whatever is in it."""
+    files = []
+    for number, size in enumerate([10, 20, (64 << 10) + 1, 30, 64 << 10]):
+        files.append(tmp_path / f"{number}.bin")
+        files[-1].write_bytes(b"x" * size)
+    groups = list(sending.in_batches(sending.of_file(path, "") for path in files))
+    assert [[one.name for one in group] for group in groups] == [
+        ["0.bin", "1.bin"],
+        ["2.bin"],
+        ["3.bin", "4.bin"],
+    ]
+    some = [tmp_path / "3.bin"] * 1200
+    assert [len(group) for group in sending.in_batches(sending.of_file(path, "") for path in some)] == [
+        500,
+        500,
+        200,
+    ]
+
+
+def test_a_file_that_is_gone_before_it_is_sent_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"a")
+    known = sending.of_file(path, "")
+    path.unlink()
+    with pytest.raises(NotFound, match=r"a\.bin"):
+        list(sending.in_batches([known]))
