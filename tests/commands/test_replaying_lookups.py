@@ -20,10 +20,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from circuit_runs import COMMAND, folder_of, koalja, once, running, wait_for
 
+from koalja_fn.local.opening import open_payloads
 from koalja_fn.model import AnnotatedValue
 from koalja_fn.registry import Transaction, connect, lookups, snapshots, values
 from koalja_fn.registry.lookups import LookupRow
-from koalja_fn.store import FileStore
 from koalja_fn.story.failures import failures
 from koalja_fn.story.words import iso
 
@@ -110,7 +110,7 @@ def fed(home: Path, answer: Answer, *lines: str, predict: str = OLD) -> Path:
 
 def results(folder: Path) -> list[str]:
     """What the values on the wire say."""
-    store = FileStore(folder / ".koalja/objects")
+    store = open_payloads(folder)
     try:
         return [store.read(value.digest).decode().strip() for value in values_of(folder)]
     finally:

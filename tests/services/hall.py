@@ -18,6 +18,7 @@ from koalja_fn.engine.executing import Executed, Executor
 from koalja_fn.engine.installing import install
 from koalja_fn.engine.running import Engine
 from koalja_fn.engine.serving import services_of
+from koalja_fn.local.opening import joined
 from koalja_fn.lookups import Proxy
 from koalja_fn.model import AnnotatedValue
 from koalja_fn.program.calling import Caller
@@ -83,7 +84,7 @@ class Hall:
             (folder / f"{name}.py").write_text(text)
         (folder / ".koalja").mkdir()
         self.registry = connect(where or folder / ".koalja/registry.db")
-        self.store = FileStore(folder / ".koalja/objects")
+        self.store = joined(FileStore(folder / ".koalja/objects"), self.registry)
         self.ended: list[Executed] = []
         self.trouble: list[BaseException] = []
         self.said: list[str] = []
